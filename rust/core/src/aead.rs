@@ -1,0 +1,101 @@
+//! AEADs (RFC 5116). Suites use AES-256-GCM; the others serve HPKE's other suites.
+
+use aws_lc_rs::aead::{
+    Aad, Algorithm, LessSafeKey, Nonce, UnboundKey, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305,
+};
+
+use crate::error::{exact, Error, Result};
+
+/// Nonce length of every AEAD here, in bytes.
+pub const NONCE_LEN: usize = 12;
+/// Tag length of every AEAD here, in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// An AEAD by its HPKE identifier (RFC 9180 section 7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aead {
+    /// 0x0001
+    Aes128Gcm,
+    /// 0x0002
+    Aes256Gcm,
+    /// 0x0003
+    ChaCha20Poly1305,
+}
+
+impl Aead {
+    /// The AEAD with HPKE identifier `id`.
+    pub fn from_id(id: u16) -> Result<Self> {
+        match id {
+            1 => Ok(Self::Aes128Gcm),
+            2 => Ok(Self::Aes256Gcm),
+            3 => Ok(Self::ChaCha20Poly1305),
+            _ => Err(Error::UnknownAlgorithm(id.into())),
+        }
+    }
+
+    /// The HPKE identifier.
+    pub fn id(self) -> u16 {
+        match self {
+            Self::Aes128Gcm => 1,
+            Self::Aes256Gcm => 2,
+            Self::ChaCha20Poly1305 => 3,
+        }
+    }
+
+    /// Key length in bytes.
+    pub fn key_len(self) -> usize {
+        self.algorithm().key_len()
+    }
+
+    fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::Aes128Gcm => &AES_128_GCM,
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        }
+    }
+
+    fn key(self, key: &[u8]) -> Result<LessSafeKey> {
+        exact("the AEAD key", key, self.key_len())?;
+        UnboundKey::new(self.algorithm(), key)
+            .map(LessSafeKey::new)
+            .map_err(|_| Error::InvalidKey("the AEAD key"))
+    }
+
+    /// Encrypts `plaintext` to `out`: ciphertext and tag are appended.
+    pub fn seal_to(
+        self,
+        key: &[u8],
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let start = out.len();
+        out.reserve(plaintext.len() + TAG_LEN);
+        out.extend_from_slice(plaintext);
+        let tag = self
+            .key(key)?
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(aad),
+                &mut out[start..],
+            )
+            .map_err(|_| Error::Parameter("the plaintext's length"))?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Decrypts in place: `data` is ciphertext and tag, the result is its plaintext part.
+    pub fn open_in_place<'a>(
+        self,
+        key: &[u8],
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        data: &'a mut [u8],
+    ) -> Result<&'a mut [u8]> {
+        self.key(key)?
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), data)
+            .map_err(|_| Error::Authentication)
+    }
+}

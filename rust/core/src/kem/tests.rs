@@ -1,0 +1,99 @@
+use hex::decode;
+
+use super::*;
+use crate::test_vectors;
+
+fn private(kem: Kem, seed: &[u8]) -> Result<PrivateKey> {
+    PrivateKey::from_seed(kem, SecretBytes::copy_from(seed).unwrap())
+}
+
+#[test]
+fn every_kem_agrees_with_itself_and_rejects_changes() {
+    for kem in Kem::ALL {
+        let key = PrivateKey::generate(kem).unwrap();
+        assert_eq!(key.public_key().len(), kem.public_key_len());
+        let public = PublicKey::new(kem, key.public_key()).unwrap();
+        let (mut ciphertext, secret) = public.encapsulate().unwrap();
+        assert_eq!(ciphertext.len(), kem.ciphertext_len());
+        assert!(key.decapsulate(&ciphertext).unwrap() == secret);
+        let (other, other_secret) = public.encapsulate().unwrap();
+        assert_ne!(other, ciphertext);
+        assert!(other_secret != secret);
+        ciphertext[3] ^= 1;
+        assert!(key.decapsulate(&ciphertext).unwrap() != secret, "{kem:?}");
+        assert!(key.decapsulate(&ciphertext[1..]).is_err());
+        assert!(PublicKey::new(kem, &key.public_key()[1..]).is_err());
+        assert!(private(kem, &[1; 33]).is_err());
+    }
+}
+
+#[test]
+fn bad_public_keys_are_refused() {
+    // All ones: coefficients above the modulus (FIPS 203 section 7.2).
+    for kem in Kem::ALL {
+        assert!(PublicKey::new(kem, &vec![0xff; kem.public_key_len()]).is_err(), "{kem:?}");
+    }
+    // A P-384 point off the curve.
+    let key = PrivateKey::generate(Kem::MlKem1024P384).unwrap();
+    let mut bytes = key.public_key().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(PublicKey::new(Kem::MlKem1024P384, &bytes).is_err());
+    // An X25519 point of small order is refused when it is used.
+    let key = PrivateKey::generate(Kem::MlKem768X25519).unwrap();
+    let mut bytes = key.public_key().to_vec();
+    bytes[1184..].fill(0);
+    assert!(PublicKey::new(Kem::MlKem768X25519, &bytes).unwrap().encapsulate().is_err());
+}
+
+#[test]
+fn wycheproof_ml_kem_decapsulation() {
+    for (kem, file) in [
+        (Kem::MlKem768, "wycheproof_mlkem_768_test.json"),
+        (Kem::MlKem1024, "wycheproof_mlkem_1024_test.json"),
+    ] {
+        test_vectors::wycheproof(file, |_, case| {
+            let key = private(kem, &case.bytes("seed")).ok()?;
+            let secret = key.decapsulate(&case.bytes("c")).ok()?;
+            (case.bytes("ek") == key.public_key()).then(|| secret.to_vec())
+        });
+    }
+}
+
+#[test]
+fn wycheproof_ml_kem_encapsulation_and_key_generation() {
+    test_vectors::wycheproof("wycheproof_mlkem_768_encaps_test.json", |_, case| {
+        let public = PublicKey::new(Kem::MlKem768, &case.bytes("ek")).ok()?;
+        let (ciphertext, secret) = public.encapsulate_derand(&case.bytes("m")).ok()?;
+        (ciphertext == case.bytes("c")).then(|| secret.to_vec())
+    });
+    test_vectors::wycheproof("wycheproof_mlkem_768_keygen_seed_test.json", |_, case| {
+        let key = private(Kem::MlKem768, &case.bytes("seed")).ok()?;
+        Some(key.public_key().to_vec())
+    });
+}
+
+#[test]
+fn wycheproof_x25519() {
+    test_vectors::wycheproof("wycheproof_x25519_test.json", |_, case| {
+        let group = classical::Group::X25519;
+        let shared = group.agree(&case.bytes("private"), &case.bytes("public")).ok()?;
+        Some(shared[..32].to_vec())
+    });
+}
+
+#[test]
+fn x_wing_draft() {
+    let Some(vectors) = test_vectors::load("xwing.json") else { return };
+    let vectors = vectors.as_array().unwrap();
+    assert!(!vectors.is_empty());
+    for vector in vectors {
+        let bytes = |name: &str| decode(vector[name].as_str().unwrap()).unwrap();
+        let key = private(Kem::MlKem768X25519, &bytes("seed")).unwrap();
+        assert_eq!(key.public_key(), bytes("pk"));
+        let public = PublicKey::new(Kem::MlKem768X25519, &bytes("pk")).unwrap();
+        let (ciphertext, secret) = public.encapsulate_derand(&bytes("eseed")).unwrap();
+        assert_eq!(ciphertext, bytes("ct"));
+        assert_eq!(secret.to_vec(), bytes("ss"));
+        assert_eq!(key.decapsulate(&ciphertext).unwrap().to_vec(), bytes("ss"));
+    }
+}

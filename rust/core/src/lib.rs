@@ -1,0 +1,25 @@
+//! The part of PQC-IIoT that touches secrets or every packet. No Python, no files,
+//! no sockets, no policy: only primitives, the standards' constructions on them, and
+//! memory that secrets may live in.
+//!
+//! Every operation calls [`selftest::ready`] first and fails once a self-test failed.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod aead;
+pub mod error;
+pub mod hash;
+pub mod hpke;
+pub mod kem;
+pub mod measure;
+pub mod memory;
+pub mod password;
+pub mod rng;
+pub mod secret;
+pub mod selftest;
+pub mod sig;
+
+#[cfg(test)]
+mod test_vectors;
+
+pub use error::{Error, Result};

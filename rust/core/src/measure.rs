@@ -1,0 +1,106 @@
+//! Timings of primitives inside the core, for benchmarks that compare what Python sees
+//! with what the primitive costs. Keys and inputs are made here; nothing comes out but
+//! nanoseconds.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use crate::aead::Aead;
+use crate::error::{Error, Result};
+use crate::hash::shake256;
+use crate::kem::{Kem, PrivateKey, PublicKey};
+use crate::sig::{Sig, SigningKey, VerifyingKey};
+
+type Operation = Box<dyn FnMut() -> Result<()>>;
+
+/// The operations that [`measure`] knows.
+pub const OPERATIONS: [&str; 8] = [
+    "AES-256-GCM seal 64",
+    "AES-256-GCM open 64",
+    "MLKEM768-X25519 encapsulate",
+    "MLKEM768-X25519 decapsulate",
+    "Falcon-512 sign",
+    "Falcon-512 verify",
+    "ML-KEM-768 encapsulate",
+    "SHAKE256 128",
+];
+
+/// Nanoseconds per call of `operation`: `samples` figures, each the mean of `calls`.
+pub fn measure(operation: &str, samples: usize, calls: u32) -> Result<Vec<f64>> {
+    let mut run = prepare(operation)?;
+    for _ in 0..calls {
+        run()?;
+    }
+    (0..samples)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..calls {
+                run()?;
+            }
+            Ok(start.elapsed().as_nanos() as f64 / f64::from(calls.max(1)))
+        })
+        .collect()
+}
+
+fn prepare(operation: &str) -> Result<Operation> {
+    let message = [0x5a; 64];
+    let x_wing = || -> Result<(PrivateKey, PublicKey)> {
+        let private = PrivateKey::generate(Kem::MlKem768X25519)?;
+        let public = PublicKey::new(Kem::MlKem768X25519, private.public_key())?;
+        Ok((private, public))
+    };
+    Ok(match operation {
+        "AES-256-GCM seal 64" => Box::new(move || {
+            let mut out = Vec::with_capacity(80);
+            Aead::Aes256Gcm.seal_to(&[7; 32], [1; 12], &[2; 64], black_box(&message), &mut out)?;
+            black_box(out);
+            Ok(())
+        }),
+        "AES-256-GCM open 64" => {
+            let mut sealed = Vec::new();
+            Aead::Aes256Gcm.seal_to(&[7; 32], [1; 12], &[2; 64], &message, &mut sealed)?;
+            Box::new(move || {
+                let mut data = sealed.clone();
+                black_box(Aead::Aes256Gcm.open_in_place(&[7; 32], [1; 12], &[2; 64], &mut data)?);
+                Ok(())
+            })
+        }
+        "MLKEM768-X25519 encapsulate" => {
+            let (_, public) = x_wing()?;
+            Box::new(move || public.encapsulate().map(|out| drop(black_box(out))))
+        }
+        "MLKEM768-X25519 decapsulate" => {
+            let (private, public) = x_wing()?;
+            let (ciphertext, _) = public.encapsulate()?;
+            Box::new(move || private.decapsulate(&ciphertext).map(|out| drop(black_box(out))))
+        }
+        "ML-KEM-768 encapsulate" => {
+            let private = PrivateKey::generate(Kem::MlKem768)?;
+            let public = PublicKey::new(Kem::MlKem768, private.public_key())?;
+            Box::new(move || public.encapsulate().map(|out| drop(black_box(out))))
+        }
+        "Falcon-512 sign" => {
+            let key = SigningKey::generate(Sig::Falcon512)?;
+            Box::new(move || key.sign(black_box(&message)).map(|out| drop(black_box(out))))
+        }
+        "Falcon-512 verify" => {
+            let private = SigningKey::generate(Sig::Falcon512)?;
+            let public = VerifyingKey::new(Sig::Falcon512, private.public_key())?;
+            let signature = private.sign(&message)?;
+            Box::new(move || {
+                if public.verify(black_box(&message), &signature) {
+                    Ok(())
+                } else {
+                    Err(Error::Authentication)
+                }
+            })
+        }
+        "SHAKE256 128" => Box::new(move || {
+            let mut out = [0; 108];
+            shake256(black_box(&[3; 128]), &mut out);
+            black_box(out);
+            Ok(())
+        }),
+        _ => return Err(Error::Parameter("the operation to measure")),
+    })
+}

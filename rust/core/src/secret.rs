@@ -1,0 +1,122 @@
+//! Handles for symmetric secrets, and the one way a private key leaves the core:
+//! encrypted under one of them.
+
+use crate::aead::{Aead, NONCE_LEN, TAG_LEN};
+use crate::error::{Error, Result};
+use crate::hash::{hkdf_expand, hmac_sha256, Sha2};
+use crate::kem::{self, Kem};
+use crate::memory::SecretBytes;
+use crate::rng;
+use crate::sig::{self, Sig};
+
+/// A symmetric secret that can be used and never read.
+pub struct Secret(SecretBytes);
+
+impl Secret {
+    /// `len` random bytes, 16 to 64.
+    pub fn random(len: usize) -> Result<Self> {
+        if !(16..=64).contains(&len) {
+            return Err(Error::Parameter("the length of a random secret"));
+        }
+        let mut bytes = SecretBytes::zeroed(len)?;
+        rng::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Length in bytes; the only thing that is told of the content.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A 32-byte secret for another purpose: HKDF-Expand with SHA-256 (RFC 5869), this
+    /// secret being the PRK and `info` naming the purpose.
+    pub fn derive(&self, info: &[u8]) -> Result<Self> {
+        let mut out = SecretBytes::zeroed(32)?;
+        hkdf_expand(Sha2::Sha256, &self.0, &[info], &mut out)?;
+        Ok(Self(out))
+    }
+
+    /// HMAC-SHA-256 over `data` under this secret, 32 bytes.
+    pub fn mac(&self, data: &[u8]) -> [u8; 32] {
+        hmac_sha256(&self.0, &[data])
+    }
+
+    /// Whether `tag` is `mac(data)`; constant time.
+    pub fn verify_mac(&self, data: &[u8], tag: &[u8]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(data), tag).is_ok()
+    }
+
+    /// Encrypts `secret` under this 32-byte key: nonce (12) || AES-256-GCM || tag (16).
+    /// The nonce is random; a key serves far fewer than 2^32 times.
+    fn wrap_bytes(&self, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        rng::fill(&mut nonce)?;
+        // The exact capacity up front: a vector that grows leaves a copy behind.
+        let mut blob = Vec::with_capacity(NONCE_LEN + secret.len() + TAG_LEN);
+        blob.extend_from_slice(&nonce);
+        Aead::Aes256Gcm.seal_to(&self.0, nonce, aad, secret, &mut blob)?;
+        Ok(blob)
+    }
+
+    fn unwrap_bytes(&self, aad: &[u8], blob: &[u8]) -> Result<SecretBytes> {
+        if !(NONCE_LEN + TAG_LEN..=NONCE_LEN + TAG_LEN + 4096).contains(&blob.len()) {
+            return Err(Error::Parameter("the length of a wrapped secret"));
+        }
+        let (nonce, data) = blob.split_at(NONCE_LEN);
+        // Decrypted where it stays: the plaintext is never outside secret memory.
+        let mut scratch = SecretBytes::copy_from(data)?;
+        let nonce = crate::error::array("the nonce", nonce)?;
+        let plaintext = Aead::Aes256Gcm.open_in_place(&self.0, nonce, aad, &mut scratch)?;
+        SecretBytes::copy_from(plaintext)
+    }
+
+    /// Wraps another secret.
+    pub fn wrap(&self, aad: &[u8], secret: &Self) -> Result<Vec<u8>> {
+        self.wrap_bytes(aad, &secret.0)
+    }
+
+    /// Unwraps what [`Secret::wrap`] made.
+    pub fn unwrap(&self, aad: &[u8], blob: &[u8]) -> Result<Self> {
+        self.unwrap_bytes(aad, blob).map(Self)
+    }
+
+    /// Wraps a KEM private key (its seed).
+    pub fn wrap_kem(&self, aad: &[u8], key: &kem::PrivateKey) -> Result<Vec<u8>> {
+        self.wrap_bytes(aad, key.seed())
+    }
+
+    /// Unwraps what [`Secret::wrap_kem`] made.
+    pub fn unwrap_kem(&self, aad: &[u8], kem: Kem, blob: &[u8]) -> Result<kem::PrivateKey> {
+        kem::PrivateKey::from_seed(kem, self.unwrap_bytes(aad, blob)?)
+    }
+
+    /// Wraps a signature private key.
+    pub fn wrap_sig(&self, aad: &[u8], key: &sig::SigningKey) -> Result<Vec<u8>> {
+        self.wrap_bytes(aad, key.encoded())
+    }
+
+    /// Unwraps what [`Secret::wrap_sig`] made.
+    pub fn unwrap_sig(&self, aad: &[u8], sig: Sig, blob: &[u8]) -> Result<sig::SigningKey> {
+        sig::SigningKey::from_encoded(sig, self.unwrap_bytes(aad, blob)?)
+    }
+}
+
+impl From<SecretBytes> for Secret {
+    fn from(bytes: SecretBytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl AsRef<[u8]> for Secret {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Signatures by their COSE algorithm numbers: Falcon round 3 with padded signatures
+//! (private-use numbers until one is assigned) and ML-DSA (FIPS 204, RFC 9964).
+
+mod falcon;
+mod ml_dsa;
+
+use crate::error::{exact, Error, Result};
+use crate::memory::SecretBytes;
+
+/// A signature algorithm by its COSE number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sig {
+    /// Falcon-512, round 3, padded: -65601 (private use).
+    Falcon512,
+    /// Falcon-1024, round 3, padded: -65602 (private use).
+    Falcon1024,
+    /// ML-DSA-87: -50.
+    MlDsa87,
+}
+
+impl Sig {
+    /// Every signature algorithm here.
+    pub const ALL: [Self; 3] = [Self::Falcon512, Self::Falcon1024, Self::MlDsa87];
+
+    /// The algorithm with COSE number `id`.
+    pub fn from_id(id: i64) -> Result<Self> {
+        Self::ALL.into_iter().find(|sig| sig.id() == id).ok_or(Error::UnknownAlgorithm(id))
+    }
+
+    /// The COSE algorithm number.
+    pub fn id(self) -> i64 {
+        match self {
+            Self::Falcon512 => -65601,
+            Self::Falcon1024 => -65602,
+            Self::MlDsa87 => -50,
+        }
+    }
+
+    /// Length of the encoded private key: Falcon's round-3 encoding, ML-DSA's seed.
+    pub fn private_key_len(self) -> usize {
+        match self {
+            Self::Falcon512 => 1281,
+            Self::Falcon1024 => 2305,
+            Self::MlDsa87 => 32,
+        }
+    }
+
+    /// Length of the public key in bytes.
+    pub fn public_key_len(self) -> usize {
+        match self {
+            Self::Falcon512 => 897,
+            Self::Falcon1024 => 1793,
+            Self::MlDsa87 => 2592,
+        }
+    }
+
+    /// Length of a signature in bytes.
+    pub fn signature_len(self) -> usize {
+        match self {
+            Self::Falcon512 => 666,
+            Self::Falcon1024 => 1280,
+            Self::MlDsa87 => 4627,
+        }
+    }
+}
+
+enum VerifyingInner {
+    Falcon(Box<falcon::VerifyingKey>),
+    MlDsa(ml_dsa::VerifyingKey),
+}
+
+/// A public key, decoded once for many verifications.
+pub struct VerifyingKey {
+    sig: Sig,
+    inner: VerifyingInner,
+}
+
+impl VerifyingKey {
+    /// Decodes and validates `bytes`.
+    pub fn new(sig: Sig, bytes: &[u8]) -> Result<Self> {
+        exact("the signature public key", bytes, sig.public_key_len())?;
+        let inner = match sig {
+            Sig::Falcon512 | Sig::Falcon1024 => {
+                VerifyingInner::Falcon(Box::new(falcon::VerifyingKey::new(sig, bytes)?))
+            }
+            Sig::MlDsa87 => VerifyingInner::MlDsa(ml_dsa::VerifyingKey::new(bytes)?),
+        };
+        Ok(Self { sig, inner })
+    }
+
+    /// Its algorithm.
+    pub fn sig(&self) -> Sig {
+        self.sig
+    }
+
+    /// Whether `signature` is one of `message` by this key; never an error.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        signature.len() == self.sig.signature_len()
+            && match &self.inner {
+                VerifyingInner::Falcon(key) => key.verify(message, signature),
+                VerifyingInner::MlDsa(key) => key.verify(message, signature),
+            }
+    }
+}
+
+enum SigningInner {
+    Falcon(falcon::SigningKey),
+    MlDsa,
+}
+
+/// A private key: its encoding, and for Falcon the expanded basis, in secret memory.
+pub struct SigningKey {
+    sig: Sig,
+    encoded: SecretBytes,
+    public_key: Vec<u8>,
+    inner: SigningInner,
+}
+
+impl SigningKey {
+    /// A new key from fresh randomness.
+    pub fn generate(sig: Sig) -> Result<Self> {
+        let mut encoded = SecretBytes::zeroed(sig.private_key_len())?;
+        match sig {
+            Sig::Falcon512 | Sig::Falcon1024 => falcon::generate(sig, &mut encoded)?,
+            Sig::MlDsa87 => crate::rng::fill(&mut encoded)?,
+        }
+        Self::from_encoded(sig, encoded)
+    }
+
+    /// The key with this encoding (see [`Sig::private_key_len`]).
+    pub fn from_encoded(sig: Sig, encoded: SecretBytes) -> Result<Self> {
+        exact("the signature private key", &encoded, sig.private_key_len())?;
+        let (inner, public_key) = match sig {
+            Sig::Falcon512 | Sig::Falcon1024 => {
+                let (key, public_key) = falcon::SigningKey::new(sig, &encoded)?;
+                (SigningInner::Falcon(key), public_key)
+            }
+            Sig::MlDsa87 => (SigningInner::MlDsa, ml_dsa::public_key(&encoded)?),
+        };
+        Ok(Self { sig, encoded, public_key, inner })
+    }
+
+    /// Its algorithm.
+    pub fn sig(&self) -> Sig {
+        self.sig
+    }
+
+    /// The encoded public key.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// What is secret besides the encoding, for the test that searches memory for it.
+    #[cfg(test)]
+    pub(crate) fn expose(&self, show: impl FnMut(&[u8])) {
+        if let SigningInner::Falcon(key) = &self.inner {
+            key.expose(show);
+        }
+    }
+
+    /// A signature over `message`.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+        let mut signature = vec![0; self.sig.signature_len()];
+        match &self.inner {
+            SigningInner::Falcon(key) => key.sign(message, &mut signature)?,
+            SigningInner::MlDsa => ml_dsa::sign(&self.encoded, message, &mut signature)?,
+        }
+        Ok(signature)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! The Python face of the core: argument checks, errors mapped in one place, and the
+//! GIL released around slow work only. No logic.
+
+use pyo3::prelude::*;
+
+mod error;
+mod kem;
+mod primitives;
+mod process;
+mod secret;
+mod sig;
+
+/// The core of PQC-IIoT; see `pqc_iiot` for the public face.
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use crate::kem::{KemPrivateKey, KemPublicKey};
+    #[pymodule_export]
+    use crate::primitives::{
+        hpke_open, hpke_seal, kem_decapsulate, kem_encapsulate, kem_public_key,
+    };
+    #[pymodule_export]
+    use crate::process::{fail_closed, measure, memory_stats, operations, self_test};
+    #[pymodule_export]
+    use crate::secret::{argon2id, Secret};
+    #[pymodule_export]
+    use crate::sig::{SigPrivateKey, SigPublicKey};
+}

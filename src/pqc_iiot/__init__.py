@@ -1,0 +1,1 @@
+"""Post-quantum end-to-end protection for industrial messages."""

@@ -1,0 +1,255 @@
+"""The one table of audit events: stable ids, names, severities and their fields.
+
+Ids never change their meaning and are never used again. The first digit is the kind:
+1 device, 2 keys, 3 peers, 4 refusals, 5 state, 6 the audit log itself. `requirement`
+names the component requirement (CR) of IEC 62443-4-2 that the event serves; every
+event also serves CR 2.8, auditable events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+Value: TypeAlias = str | int | bool
+"""What a field may hold. Never bytes: keys and payloads are bytes."""
+
+
+class Severity(IntEnum):
+    """How much attention an event asks for: OCSF's `severity_id`, by its own names."""
+
+    INFORMATIONAL = 1
+    LOW = 2
+    MEDIUM = 3
+    HIGH = 4
+    CRITICAL = 5
+
+    @property
+    def label(self) -> str:
+        """The name as it stands in a record, such as `high`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One extra field: the same name has the same type and meaning in every event."""
+
+    type: type[Value]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the catalogue.
+
+    `id` is "PQC-" and four digits, `name` is snake_case, `when` is one sentence,
+    `fields` are the names out of `FIELDS` that a record of this event may carry.
+    `reason` is the `code` of the error that the event stands for, or empty.
+    """
+
+    id: str
+    name: str
+    severity: Severity
+    requirement: str
+    when: str
+    fields: tuple[str, ...] = ()
+    reason: str = ""
+
+
+FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
+    {
+        "bound": Field(int, "how many entries the list may hold"),
+        "context": Field(str, "context (topic) under which the frame came"),
+        "count": Field(int, "how many times"),
+        "custody": Field(str, "where the key lives: software, sealed, split or native"),
+        "dropped": Field(str, "name of the event whose records are lost"),
+        "error": Field(str, "the operating system's name of the last error, such as ENOSPC"),
+        "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits"),
+        "head_sequence": Field(int, "sequence of the last record according to the head file"),
+        "key": Field(str, "key id, hex"),
+        "last_sequence": Field(int, "highest sequence number accepted or found before"),
+        "length": Field(int, "bytes"),
+        "limit": Field(int, "bytes that the operating system lets this process lock"),
+        "log": Field(str, "the log's random id, 32 hex digits"),
+        "mode": Field(str, "permissions found, octal"),
+        "name": Field(str, "peer's name, as the peer's bundle claims it"),
+        "new": Field(str, "value from now on"),
+        "old": Field(str, "value until now"),
+        "operator": Field(str, "operating system account that gave the command"),
+        "path": Field(str, "file or folder concerned"),
+        "predecessor": Field(str, "fingerprint of the bundle that is replaced, 64 hex digits"),
+        "presented": Field(str, "fingerprint of the bundle that was presented, 64 hex digits"),
+        "problem": Field(
+            str,
+            "what is wrong with the head file: missing, unreadable, other_log, ahead or differs",
+        ),
+        "provider": Field(str, "security provider, by its URI scheme"),
+        "rule": Field(str, "policy rule that refused"),
+        "sender": Field(str, "sender key id as the frame claims it, hex"),
+        "sequence": Field(int, "sequence number as the frame claims it"),
+        "serial": Field(int, "serial of the key set"),
+        "setting": Field(str, "name of the policy setting"),
+        "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits"),
+        "suite": Field(int, "suite id"),
+        "test": Field(str, "name of the self-test"),
+        "transport": Field(str, "transport by which the frame or bundle came"),
+        "version": Field(str, "version of this package"),
+    }
+)
+
+_INFO, _LOW, _MEDIUM = Severity.INFORMATIONAL, Severity.LOW, Severity.MEDIUM
+_HIGH, _CRITICAL = Severity.HIGH, Severity.CRITICAL
+
+# fmt: off
+_DEVICE = (
+    Event("PQC-1001", "started", _INFO, "CR 2.8",
+          "The device opened its state and can protect messages.",
+          ("version", "fingerprint", "suite", "serial", "provider")),
+    Event("PQC-1002", "stopped", _INFO, "CR 2.8",
+          "The device closed its state in order."),
+    Event("PQC-1003", "self_test_passed", _INFO, "CR 3.3",
+          "Every primitive gave its known answer at start-up.",
+          ("count",)),
+    Event("PQC-1004", "self_test_failed", _CRITICAL, "CR 3.3",
+          "A primitive gave a wrong answer; every operation is refused from now on.",
+          ("test",), "self_test_failed"),
+    Event("PQC-1005", "policy_changed", _MEDIUM, "CR 7.6",
+          "A policy setting differs from the one in force before.",
+          ("setting", "old", "new", "operator")),
+)
+
+_KEYS = (
+    Event("PQC-2001", "key_made", _MEDIUM, "CR 1.5",
+          "A key set of this device was made.",
+          ("fingerprint", "suite", "serial", "provider", "custody", "operator")),
+    Event("PQC-2002", "key_loaded", _INFO, "CR 1.5",
+          "A key set of this device was unlocked for use.",
+          ("fingerprint", "suite", "serial", "provider", "custody")),
+    Event("PQC-2003", "key_rotated", _MEDIUM, "CR 1.5",
+          "A new key set took over.",
+          ("fingerprint", "predecessor", "suite", "serial", "provider", "custody", "operator")),
+    Event("PQC-2004", "key_unlock_failed", _MEDIUM, "CR 1.11",
+          "The passphrase given does not open the key file.",
+          ("provider", "path"), "wrong_passphrase"),
+)
+
+_PEERS = (
+    Event("PQC-3001", "peer_pending", _LOW, "CR 1.2",
+          "An unknown bundle came in and waits for approval.",
+          ("name", "suite", "serial", "transport")),
+    Event("PQC-3002", "peer_pending_seen", _INFO, "CR 1.2",
+          "A bundle that already waits for approval came in again.",
+          ("name", "transport")),
+    Event("PQC-3003", "peer_pending_dropped", _MEDIUM, "CR 7.1",
+          "The pending list is at its bound, and this bundle left it or did not enter it.",
+          ("name", "bound", "transport")),
+    Event("PQC-3004", "peer_added", _MEDIUM, "CR 1.3",
+          "An operator put a bundle on the allow-list directly.",
+          ("name", "suite", "serial", "operator")),
+    Event("PQC-3005", "peer_approved", _MEDIUM, "CR 1.3",
+          "An operator approved a bundle that was waiting.",
+          ("name", "suite", "serial", "operator")),
+    Event("PQC-3006", "peer_pinned", _HIGH, "CR 1.2",
+          "The TOFU policy trusted the first key seen under a name, unchecked by a person.",
+          ("name", "suite", "serial", "transport")),
+    Event("PQC-3007", "peer_rotated", _MEDIUM, "CR 1.5",
+          "A peer's next bundle, signed by its present key, was accepted.",
+          ("name", "suite", "serial", "predecessor", "transport")),
+    Event("PQC-3008", "peer_revoked", _HIGH, "CR 1.3",
+          "A peer was revoked and is refused in both directions from now on.",
+          ("name", "operator")),
+)
+
+# What is known of a frame that was refused; all of it but `transport` is the sender's claim.
+_FRAME = ("sender", "sequence", "context", "transport")
+
+_REFUSALS = tuple(
+    Event(f"PQC-{number}", f"refused_{reason}", severity, requirement, when, fields, reason)
+    for number, reason, severity, requirement, when, fields in (
+        (4001, "invalid_frame", _LOW, "CR 3.5",
+         "Bytes from outside are no frame of this protocol.", ("length", "context", "transport")),
+        (4002, "wrong_recipient", _LOW, "CR 3.5",
+         "A well-formed frame is addressed to another device.", ("key", *_FRAME)),
+        (4003, "invalid_bundle", _MEDIUM, "CR 3.5",
+         "Bytes from outside are no bundle, or its signature does not verify.",
+         ("length", "transport")),
+        (4004, "authentication_failed", _HIGH, "CR 3.1",
+         "A frame is forged, altered, or moved to another context or sender.", _FRAME),
+        (4005, "unknown_peer", _MEDIUM, "CR 1.2",
+         "The sender or recipient is not on the allow-list.", ("name", *_FRAME)),
+        (4006, "revoked_peer", _HIGH, "CR 1.2",
+         "The sender or recipient was revoked.", ("name", *_FRAME)),
+        (4007, "replay", _HIGH, "CR 3.1",
+         "A frame not seen before has a sequence number at or below the last one seen.",
+         ("last_sequence", *_FRAME)),
+        (4008, "duplicate", _INFO, "CR 3.1",
+         "The identical frame came again: a redelivery or a retained message.", _FRAME),
+        (4009, "policy", _MEDIUM, "CR 2.1",
+         "This device's policy forbids what was asked.", ("rule", "suite", "custody", *_FRAME)),
+        (4010, "peer_key_changed", _HIGH, "CR 1.2",
+         "A known name came with other keys.", ("name", "presented", "serial", "transport")),
+    )
+)
+
+_STATE = (
+    Event("PQC-5001", "state_missing", _HIGH, "CR 7.4",
+          "The state is missing, damaged or cannot be written; the operation is refused.",
+          ("path", "error"), "state"),
+    Event("PQC-5002", "state_locked", _MEDIUM, "CR 7.2",
+          "Another process owns the state folder.",
+          ("path",), "state_locked"),
+    Event("PQC-5003", "state_unsafe_permissions", _HIGH, "CR 2.1",
+          "Others can read or write a file or folder with secrets.",
+          ("path", "mode"), "unsafe_permissions"),
+    Event("PQC-5004", "state_tampered", _CRITICAL, "CR 3.4",
+          "A row or file of the state fails its authentication.",
+          ("path",), "state_tampered"),
+    Event("PQC-5005", "state_rollback", _CRITICAL, "CR 3.4",
+          "The state is older than what this device has already used.",
+          ("path", "sequence", "last_sequence"), "state_rollback"),
+    Event("PQC-5006", "state_recovered", _HIGH, "CR 7.4",
+          "An operator repaired or accepted state that had been refused.",
+          ("path", "operator")),
+    Event("PQC-5007", "memory_lock_limited", _MEDIUM, "CR 4.1",
+          "The operating system's lock limit is reached: a secret is in memory that can be "
+          "swapped out.",
+          ("limit",)),
+)
+
+_AUDIT = (
+    Event("PQC-6001", "audit_opened", _INFO, "CR 2.8",
+          "The log was opened for writing; with sequence 1 it was also created.",
+          ("log",)),
+    Event("PQC-6002", "audit_rotated", _MEDIUM, "CR 3.9",
+          "The log file was moved, removed, replaced or cut short by another program; the "
+          "chain goes on in the file that now has its name.",
+          ("log",)),
+    Event("PQC-6003", "audit_torn_tail", _MEDIUM, "CR 2.10",
+          "The bytes in front of this record are no record: a write was interrupted, or "
+          "another program wrote into the log.",
+          ("log", "length", "sha256")),
+    Event("PQC-6004", "audit_head_mismatch", _HIGH, "CR 3.9",
+          "When the log was opened, its end was not what the head file says.",
+          ("problem", "head_sequence", "last_sequence")),
+    Event("PQC-6005", "audit_recovered", _HIGH, "CR 2.10",
+          "Writing works again after failures; `count` attempts failed.",
+          ("count", "error")),
+    Event("PQC-6006", "events_dropped", _HIGH, "CR 2.9",
+          "The queue was full, and `count` records of the event `dropped` are lost.",
+          ("dropped", "count")),
+)
+
+# fmt: on
+
+EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
+    {event.name: event for event in (*_DEVICE, *_KEYS, *_PEERS, *_REFUSALS, *_STATE, *_AUDIT)}
+)
+"""Every event by its name, in the order of the ids."""
+
+BY_REASON: Final[Mapping[str, Event]] = MappingProxyType(
+    {event.reason: event for event in EVENTS.values() if event.reason}
+)
+"""The event that an error leaves, by the error's `code`."""
