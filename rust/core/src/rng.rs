@@ -1,19 +1,18 @@
-//! Randomness: AWS-LC's generator, seeded by the kernel, safe across fork.
+//! Randomness straight from the kernel: nothing to seed, nothing that a fork could copy.
+//! (AWS-LC's own generator, which only its ML-DSA uses, takes 20 ms to gather jitter.)
 
-use aws_lc_rs::rand;
 use rand_core::{CryptoRng, RngCore};
 
 use crate::error::{Error, Result};
 
 /// Fills `out` with random bytes.
 pub fn fill(out: &mut [u8]) -> Result<()> {
-    rand::fill(out).map_err(|_| Error::System("the random number generator"))
+    getrandom::fill(out).map_err(|_| Error::System("the random number generator"))
 }
 
 /// The same generator for libraries that ask for a `rand_core` one.
 ///
-/// Their interface cannot return an error; AWS-LC aborts the process when the kernel
-/// gives no entropy, so there is none to lose.
+/// Their interface cannot return an error, so a failure is kept for [`SystemRng::check`].
 pub(crate) struct SystemRng {
     failed: bool,
 }

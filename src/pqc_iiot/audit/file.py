@@ -6,6 +6,7 @@ decides what to do about it. What was appended stays in memory until it is writt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -33,6 +34,7 @@ Entry: TypeAlias = tuple[int, Event, str, Mapping[str, Value]]
 
 # O_NONBLOCK so that a FIFO under the log's name is refused and not waited for.
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_WRONG_PATH: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP))
 _BLOCK: Final = 64 * 1024
 _LOOK_BACK: Final = 16 * 1024 * 1024  # bytes searched for the last record behind a torn tail
 
@@ -57,7 +59,7 @@ class LogFile:
         self._constants: dict[str, str] = {}
         self._second = -1
         self._stamp = ""
-        self._end: Head | None = None  # end of the chain, with what is not written yet
+        self._end = Head("", 0, NO_HASH)  # of the chain, with what is not written yet
         self._unwritten = b""
         self._size = 0
         self._fd = -1
@@ -65,7 +67,6 @@ class LogFile:
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Chain entries behind the last record, in memory."""
-        assert self._end is not None
         seq, prev = self._end.seq, self._end.hash
         lines = [self._unwritten]
         for nanoseconds, event, peer, detail in entries:
@@ -106,7 +107,6 @@ class LogFile:
 
     def write_head(self) -> None:
         """Make durable what was written, then let the head file say so."""
-        assert self._end is not None
         self.sync()
         if not self._unwritten:
             self._end.write(self._path)
@@ -136,9 +136,12 @@ class LogFile:
     def _open(self) -> None:
         try:
             self._fd = os.open(self._path, _FLAGS, 0o600)
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except OSError as error:
+            if error.errno not in _WRONG_PATH:
+                raise
             raise StateError(
-                f"no folder for the audit log {self._path}", hint="Create the folder first."
+                f"no audit log can be at {self._path}: {error.strerror}",
+                hint="Name a regular file, no link, in a folder that exists.",
             ) from error
         try:
             self._check()
@@ -171,14 +174,12 @@ class LogFile:
         """
         size = os.fstat(self._fd).st_size
         found, found_size = _find_end(self._fd, size)
-        known, problem = self._end, ""
-        if known is None:
-            try:
-                known = Head.read(self._path)
-                problem = "missing" if known is None and found.seq else ""
-            except StateError:
-                problem = "unreadable"
-        live = self._end is not None
+        live = self._end.seq > 0
+        try:
+            known = self._end if live else Head.read(self._path)
+            problem = "missing" if known is None and found.seq else ""
+        except StateError:
+            known, problem = None, "unreadable"
         if known is not None and size:
             problem = _compare(known, found, live)
         end = known if known is not None and (live or known.seq >= found.seq) else found
@@ -191,7 +192,11 @@ class LogFile:
             notes.insert(0, make_entry("audit_torn_tail", {"log": log, **torn}))
         if problem:
             known_seq = known.seq if known else 0
-            detail = {"problem": problem, "head_sequence": known_seq, "last_sequence": found.seq}
+            detail: dict[str, Value] = {
+                "problem": problem,
+                "head_sequence": known_seq,
+                "last_sequence": found.seq,
+            }
             notes.append(make_entry("audit_head_mismatch", detail))
         unfinished = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
         if not size:

@@ -122,7 +122,7 @@ class MqttTransport(Transport):
         self._granted = packets.Connack(False, 0, {})
 
     async def connect(self) -> None:
-        """Connect for the first time. Raises `TransportError` with a hint if that fails."""
+        """See `Transport.connect`. Later outages are not errors: it reconnects for ever."""
         if self._running is not None or self._closed:
             raise TransportError("this transport was connected before", hint="Make a new one.")
         await self._open()
@@ -134,24 +134,23 @@ class MqttTransport(Transport):
         """See `Transport.publish`. Cancelled before it was sent, a message is withdrawn."""
         check_topic(topic)
         _check_qos(qos)
-        name = topic.encode()
-        if len(name) + len(payload) + _OVERHEAD > self._options.max_packet:
+        message = _Outgoing(topic.encode(), payload, qos, retain, asyncio.Future())
+        if message.size > self._options.max_packet:
             raise InvalidInputError(
-                f"a message of {len(payload)} bytes",
-                hint=f"Keep packets within {self._options.max_packet} bytes, or raise max_packet.",
+                f"a message of {message.size} bytes",
+                hint=f"Keep it within {self._options.max_packet} bytes, or raise max_packet.",
             )
         if qos == 0:
-            message = _Outgoing(name, payload, 0, retain, asyncio.Future())
             while True:
                 link = await self._connected()
                 self._check_granted(message)
                 if await link.write_paced(self._encode(message)):
                     return
+        self._check_open()
         await self._slots.acquire()
-        message = _Outgoing(name, payload, qos, retain, asyncio.Future())
         self._waiting.append(message)
         if self._closed:
-            self._finish(message, _closed())
+            self._finish(self._waiting.pop(), _closed())
         self._send_waiting()
         try:
             await message.done
@@ -165,19 +164,19 @@ class MqttTransport(Transport):
         """See `Transport.subscribe`."""
         check_filter(topic_filter)
         _check_qos(qos)
-        while topic_filter not in self._filters or self._filters[topic_filter] != qos:
+        while self._filters.get(topic_filter) != qos:
             link = await self._connected()
-            with contextlib.suppress(ConnectionError):  # once more on the next connection
+            with contextlib.suppress(ConnectionError):  # lost: once more on the next one
                 await self._request(link, topic_filter, qos)
                 self._filters[topic_filter] = qos
 
     async def receive(self, max_batch: int = 256) -> list[Delivery]:
         """See `Transport.receive`."""
-        while not self._inbox or self._closed:
-            if self._closed:
-                raise _closed()
+        self._check_open()
+        while not self._inbox:
             self._arrived.clear()
             await self._arrived.wait()
+            self._check_open()
         batch = [self._inbox.popleft() for _ in range(min(max_batch, len(self._inbox)))]
         self._inbox_bytes -= sum(len(delivery.payload) for delivery in batch)
         self._regulate()
@@ -203,47 +202,62 @@ class MqttTransport(Transport):
                 packets.encode_disconnect(version=self._options.version, properties=ends)
             )
 
-    # Connecting
+    # The connection
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
+        longest = self._options.max_reconnect_delay
         attempt = 0
-        while self._link is not None:
-            since = loop.time()
-            await asyncio.wait({self._link.lost})
-            if loop.time() - since > self._options.max_reconnect_delay:
-                attempt = 0
-            self._disconnected(self._link.lost.result())
-            while self._link is None:
-                delay = min(self._options.max_reconnect_delay, 0.5 * 2 ** min(attempt, 20))
-                attempt += 1
-                await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 (jitter)
-                try:
-                    await self._open()
-                except PqcIiotError as error:
-                    log.warning("%s %s", error, error.hint)
+        while True:
+            if self._link is not None:
+                since = loop.time()
+                await asyncio.wait({self._link.lost})
+                attempt = 0 if loop.time() - since > longest else attempt
+            delay = min(longest, 0.5 * 2 ** min(attempt, 20)) * random.uniform(0.5, 1)  # noqa: S311
+            attempt += 1
+            await asyncio.sleep(delay)
+            try:
+                await self._open()
+            except PqcIiotError as error:
+                log.warning("%s; %s", error, error.hint)
 
     async def _open(self) -> None:
-        """Connect and subscribe again, or raise `TransportError` and leave nothing behind."""
+        """Connect and restore what was there, or raise and leave nothing behind."""
         options = self._options
-        context, password = options.tls_context(), options.read_password()
-        link = MqttLink(self._handle, options.max_packet)
+        password = options.read_password()
         try:
-            try:
-                connack = await asyncio.wait_for(
-                    self._shake_hands(link, context, password), options.connect_timeout
-                )
-                if connack.reason:
-                    raise _refused(connack.reason, options)
-                if not connack.session_present:
-                    for topic_filter, qos in self._filters.items():
-                        await self._request(link, topic_filter, qos)
-            except (OSError, asyncio.TimeoutError, UnicodeError) as error:
-                raise _unreachable(error, options) from error
+            _, link = await asyncio.wait_for(
+                asyncio.get_running_loop().create_connection(
+                    lambda: MqttLink(self._on_packet, self._on_lost, options.max_packet),
+                    options.host,
+                    options.port,
+                    ssl=options.tls_context(),
+                ),
+                options.connect_timeout,
+            )
+        except (OSError, UnicodeError, asyncio.TimeoutError) as error:
+            raise _unreachable(error, options) from error
+        try:
+            link.write(self._encode_connect(password))
+            await asyncio.wait(
+                {link.connack, link.lost},
+                timeout=options.connect_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not link.connack.done():
+                error = link.error or ConnectionError(link.lost.result()) if link.lost.done() else asyncio.TimeoutError()
+                raise _unreachable(error, options)
+            connack = link.connack.result()
+            if connack.reason:
+                raise _refused(connack.reason, options)
+            if not connack.session_present:
+                for topic_filter, qos in self._filters.items():
+                    await self._request(link, topic_filter, qos)
         except BaseException as error:
             self._disconnected(str(error))
-            if link.is_open:
-                await link.close(b"")
+            await link.close(b"")
+            if isinstance(error, ConnectionError):
+                raise _unreachable(error, options) from error
             raise
-        log.info("connected to %s port %d", options.host, options.port)
+        self._resumes = options.session_expiry > 0 or options.version == 5
         self._tell(True, "connected")

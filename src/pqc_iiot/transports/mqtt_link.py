@@ -14,23 +14,26 @@ _CLOSE_TIMEOUT = 2.0
 _COALESCE_PACKETS = 128
 _COALESCE_BYTES = 1 << 14
 
-Handler = Callable[["MqttLink", int, bytes, int], None]
+PacketHandler = Callable[["MqttLink", int, bytes, int], None]
 """Takes a link, a packet's first byte, its body and how many bytes of it were skipped."""
+
+LossHandler = Callable[["MqttLink"], None]
 
 
 class MqttLink(asyncio.Protocol):
     """Reads, writes and keeps alive until `lost` has a reason; never comes back.
 
-    `connack` gets the broker's answer. A handler that raises `TransportError` ends
-    the connection.
+    `connack` gets the broker's answer. A packet handler that raises `TransportError`
+    ends the connection. The loss handler runs before anybody who awaits `lost`.
     """
 
-    def __init__(self, handler: Handler, max_packet: int) -> None:
+    def __init__(self, on_packet: PacketHandler, on_lost: LossHandler, max_packet: int) -> None:
         self._loop = asyncio.get_running_loop()
         self.connack: asyncio.Future[Connack] = self._loop.create_future()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.error: Exception | None = None
-        self._handler = handler
+        self._on_packet = on_packet
+        self._on_lost = on_lost
         self._reader = PacketReader(max_packet)
         self._reason = ""
         self._outgoing: list[bytes] = []
@@ -41,7 +44,7 @@ class MqttLink(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Called by asyncio, before anything else."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._writable.set()
@@ -51,7 +54,7 @@ class MqttLink(asyncio.Protocol):
         self._silent = False
         try:
             for first, body, skipped in self._reader.feed(data):
-                self._handler(self, first, body, skipped)
+                self._on_packet(self, first, body, skipped)
         except TransportError as error:
             self.fail(str(error))
 
@@ -70,6 +73,7 @@ class MqttLink(asyncio.Protocol):
             self._timer.cancel()
         self._outgoing.clear()
         self.lost.set_result(self._reason or str(exc or "the broker closed the connection"))
+        self._on_lost(self)
         self._writable.set()
 
     def write(self, packet: bytes) -> None:

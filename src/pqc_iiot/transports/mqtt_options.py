@@ -48,7 +48,7 @@ class MqttOptions:
     keepalive: int = 60
     """Seconds; a dead connection is noticed within this time."""
     connect_timeout: float = 10.0
-    """Seconds for TCP, TLS and MQTT together."""
+    """Seconds for TCP and TLS, and as many for the broker's answer."""
     max_reconnect_delay: float = 60.0
     """Seconds; the back-off starts below one second."""
     max_packet: int = MAX_MESSAGE + (1 << 17)

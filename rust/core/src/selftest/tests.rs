@@ -4,6 +4,7 @@ use super::*;
 fn passes() {
     assert_eq!(run(&ANSWERS), Ok(()));
     assert_eq!(ready(), Ok(()));
+    assert_eq!(check_ml_dsa_signing(), Ok(()));
 }
 
 #[test]

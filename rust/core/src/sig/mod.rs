@@ -6,6 +6,7 @@ mod ml_dsa;
 
 use crate::error::{exact, Error, Result};
 use crate::memory::SecretBytes;
+use crate::selftest;
 
 /// A signature algorithm by its COSE number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +130,14 @@ impl SigningKey {
 
     /// The key with this encoding (see [`Sig::private_key_len`]).
     pub fn from_encoded(sig: Sig, encoded: SecretBytes) -> Result<Self> {
+        if sig == Sig::MlDsa87 {
+            selftest::check_ml_dsa_signing()?;
+        }
+        Self::for_self_test(sig, encoded)
+    }
+
+    /// As [`SigningKey::from_encoded`], without asking for the self-test that this serves.
+    pub(crate) fn for_self_test(sig: Sig, encoded: SecretBytes) -> Result<Self> {
         exact("the signature private key", &encoded, sig.private_key_len())?;
         let (inner, public_key) = match sig {
             Sig::Falcon512 | Sig::Falcon1024 => {
