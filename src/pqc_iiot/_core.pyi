@@ -1,0 +1,291 @@
+"""The Rust core: everything that touches a secret, as opaque handles and functions.
+
+Arguments and results are `bytes`; lengths are in bytes. Algorithms are named by the
+numbers of their registries: KEMs, KDFs and AEADs by HPKE's, signatures by COSE's.
+
+| KEM | `kem_id` | seed | public key | ciphertext (`enc`) |
+|---|---|---|---|---|
+| ML-KEM-768 | 0x0041 | 64 | 1184 | 1088 |
+| ML-KEM-1024 | 0x0042 | 64 | 1568 | 1568 |
+| MLKEM1024-P384 | 0x0051 | 32 | 1665 | 1665 |
+| MLKEM768-X25519 | 0x647a | 32 | 1216 | 1120 |
+
+| signature | `sig_id` | public key | signature |
+|---|---|---|---|
+| Falcon-512 (round 3, padded) | -65601 | 897 | 666 |
+| Falcon-1024 (round 3, padded) | -65602 | 1793 | 1280 |
+| ML-DSA-87 | -50 | 2592 | 4627 |
+
+Every function and method may raise `pqc_iiot.errors.SelfTestError` (see `self_test`)
+and, where memory or randomness is needed, `ProviderError` if the operating system
+refuses it. Arguments of another type raise `TypeError`.
+"""
+
+from typing import NoReturn, final
+
+__all__ = [
+    "KemPrivateKey",
+    "KemPublicKey",
+    "Secret",
+    "SigPrivateKey",
+    "SigPublicKey",
+    "argon2id",
+    "fail_closed",
+    "hpke_open",
+    "hpke_seal",
+    "kem_decapsulate",
+    "kem_encapsulate",
+    "kem_public_key",
+    "measure",
+    "memory_stats",
+    "operations",
+    "self_test",
+]
+
+@final
+class Secret:
+    """A symmetric secret in locked memory: usable, never readable, wiped on drop.
+
+    `len()` gives its length. It has no `bytes()`, no content in `repr()`, and cannot
+    be copied or pickled.
+    """
+
+    def __new__(cls) -> NoReturn:
+        """Secrets come from `random`, `read_fd`, `derive`, `unwrap` and `argon2id`."""
+
+    @staticmethod
+    def random(length: int = 32) -> Secret:
+        """Make a secret of `length` random bytes, 16 to 64.
+
+        Raises `InvalidInputError` for another length.
+        """
+
+    @staticmethod
+    def read_fd(fd: int, *, line: bool = False, limit: int = 1024) -> Secret:
+        r"""Read a secret from a file descriptor straight into locked memory.
+
+        Reads to the end or, with `line`, to the end of the line and not beyond. One
+        line ending (`\n` or `\r\n`) at the end is left out. `limit` is the greatest
+        length in bytes, up to 4096. The descriptor stays open.
+
+        Raises `InvalidInputError` if the secret is empty or longer than `limit`, and
+        `ProviderError` if the descriptor cannot be read.
+        """
+
+    def __len__(self) -> int: ...
+    def derive(self, info: bytes) -> Secret:
+        """Derive a 32-byte secret for the purpose `info`: HKDF-Expand, SHA-256 (RFC 5869).
+
+        This secret serves as the PRK.
+        """
+
+    def mac(self, data: bytes) -> bytes:
+        """Authenticate `data`: HMAC-SHA-256 (RFC 2104), 32 bytes."""
+
+    def verify_mac(self, data: bytes, tag: bytes) -> bool:
+        """Tell in constant time whether `tag` is `mac(data)`; False for another length."""
+
+    def wrap(self, aad: bytes, other: Secret) -> bytes:
+        """Encrypt `other` under this 32-byte key, bound to `aad`.
+
+        Returns a random nonce (12), the AES-256-GCM ciphertext (as long as the secret)
+        and its tag (16). Raises `InvalidInputError` if this secret is not 32 bytes.
+        """
+
+    def unwrap(self, aad: bytes, blob: bytes) -> Secret:
+        """Undo `wrap`.
+
+        Raises `AuthenticationError` if key, `aad` or `blob` is not the one that it was
+        wrapped with, and `InvalidInputError` for a length that `wrap` cannot give (less
+        than 28 or more than 4124 bytes).
+        """
+
+    def wrap_kem(self, aad: bytes, key: KemPrivateKey) -> bytes:
+        """Encrypt a KEM private key (its seed) under this 32-byte key, as `wrap` does."""
+
+    def unwrap_kem(self, aad: bytes, kem_id: int, blob: bytes) -> KemPrivateKey:
+        """Undo `wrap_kem`.
+
+        Raises as `unwrap` does, and `InvalidInputError` if `kem_id` is unknown or not
+        that of the key.
+        """
+
+    def wrap_sig(self, aad: bytes, key: SigPrivateKey) -> bytes:
+        """Encrypt a signature private key under this 32-byte key, as `wrap` does."""
+
+    def unwrap_sig(self, aad: bytes, sig_id: int, blob: bytes) -> SigPrivateKey:
+        """Undo `wrap_sig`.
+
+        Raises as `unwrap` does, and `InvalidInputError` if `sig_id` is unknown or not
+        that of the key.
+        """
+
+@final
+class KemPrivateKey:
+    """A KEM private key in locked memory; no `bytes()`, no copy, no pickle."""
+
+    def __new__(cls) -> NoReturn:
+        """Keys come from `generate` and `Secret.unwrap_kem`."""
+
+    @staticmethod
+    def generate(kem_id: int) -> KemPrivateKey:
+        """Make a key from fresh randomness and test it against itself.
+
+        Raises `InvalidInputError` for an unknown `kem_id`.
+        """
+
+    @property
+    def kem_id(self) -> int:
+        """HPKE's KEM identifier."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The encoded public key (see the module's table for lengths)."""
+
+    def hpke_open(self, enc: bytes, info: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        """Open what `KemPublicKey.hpke_seal` made for this key: the plaintext.
+
+        Raises `AuthenticationError` if anything differs from what was sealed (whatever
+        it is), and `InvalidInputError` if `enc` has another length than this KEM's.
+        """
+
+@final
+class KemPublicKey:
+    """A KEM public key, validated and unpacked once for many uses."""
+
+    def __new__(cls, kem_id: int, public_key: bytes) -> KemPublicKey:
+        """Validate `public_key` (FIPS 203 section 7.2; SEC 1 for the P-384 point).
+
+        Raises `InvalidInputError` for an unknown `kem_id`, a wrong length or bytes that
+        are no key.
+        """
+
+    def hpke_seal(self, info: bytes, aad: bytes, plaintext: bytes) -> tuple[bytes, bytes]:
+        """Encrypt to this key: HPKE base mode, single shot, SHAKE256 and AES-256-GCM.
+
+        Returns `enc` (see the module's table) and the ciphertext, 16 bytes longer than
+        `plaintext`. `info` is at most 65535 bytes. Source: RFC 9180 with the one-stage
+        KDFs of draft-ietf-hpke-hpke and the KEMs of draft-ietf-hpke-pq. Raises
+        `InvalidInputError` for a longer `info`, or a key whose X25519 half is a point
+        of small order.
+        """
+
+@final
+class SigPrivateKey:
+    """A signature private key in locked memory; no `bytes()`, no copy, no pickle."""
+
+    def __new__(cls) -> NoReturn:
+        """Keys come from `generate` and `Secret.unwrap_sig`."""
+
+    @staticmethod
+    def generate(sig_id: int) -> SigPrivateKey:
+        """Make a key from fresh randomness and test it against itself.
+
+        Raises `InvalidInputError` for an unknown `sig_id`.
+        """
+
+    @property
+    def sig_id(self) -> int:
+        """The COSE algorithm number."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The encoded public key (see the module's table for lengths)."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign `message`, randomised (ML-DSA: hedged, pure, empty context).
+
+        The result's length is in the module's table.
+        """
+
+@final
+class SigPublicKey:
+    """A signature public key, decoded once for many verifications."""
+
+    def __new__(cls, sig_id: int, public_key: bytes) -> SigPublicKey:
+        """Decode and validate `public_key`.
+
+        Raises `InvalidInputError` for an unknown `sig_id`, a wrong length or bytes that
+        are no key.
+        """
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether `signature` is one of `message` by this key; any bytes will do."""
+
+def argon2id(passphrase: Secret, salt: bytes, memory_kib: int, passes: int, lanes: int) -> Secret:
+    """Make a 32-byte key from a passphrase: Argon2id version 1.3 (RFC 9106).
+
+    `salt` is 16 to 64 bytes, `memory_kib` 8 to 1048576 (1 GiB) and at least 8 for each
+    lane, `passes` 1 to 64, `lanes` 1 to 16. Raises `InvalidInputError` outside these.
+    """
+
+def kem_public_key(kem_id: int, seed: bytes) -> bytes:
+    """Give the public key of the private key that `seed` stands for.
+
+    Raises `InvalidInputError` for an unknown `kem_id` or a wrong length.
+    """
+
+def kem_encapsulate(kem_id: int, public_key: bytes) -> tuple[bytes, bytes]:
+    """Encapsulate to `public_key`: the ciphertext and the 32-byte shared secret.
+
+    Raises `InvalidInputError` for an unknown `kem_id`, a wrong length or bytes that are
+    no key.
+    """
+
+def kem_decapsulate(kem_id: int, seed: bytes, ciphertext: bytes) -> bytes:
+    """Give the 32-byte shared secret of `ciphertext` under the key of `seed`.
+
+    A wrong ML-KEM ciphertext gives a secret that nobody has (implicit rejection, FIPS
+    203 section 6.3). Raises `InvalidInputError` for an unknown `kem_id`, a wrong length
+    or a hybrid's ciphertext whose classical half is no valid point.
+    """
+
+def hpke_seal(
+    suite_id: tuple[int, int, int], public_key: bytes, info: bytes, aad: bytes, plaintext: bytes
+) -> tuple[bytes, bytes]:
+    """Encrypt in HPKE base mode, single shot: `enc` and the ciphertext with its tag.
+
+    `suite_id` is (`kem_id`, `kdf_id`, `aead_id`). KDFs: HKDF-SHA256 (1), HKDF-SHA384
+    (2), HKDF-SHA512 (3), SHAKE128 (0x10), SHAKE256 (0x11). AEADs: AES-128-GCM (1),
+    AES-256-GCM (2), ChaCha20-Poly1305 (3). Raises `InvalidInputError` for an unknown
+    number, a bad public key or, with a SHAKE, an `info` over 65535 bytes.
+    """
+
+def hpke_open(
+    suite_id: tuple[int, int, int],
+    seed: bytes,
+    enc: bytes,
+    info: bytes,
+    aad: bytes,
+    ciphertext: bytes,
+) -> bytes:
+    """Decrypt what `hpke_seal` made, with the key that `seed` stands for.
+
+    Raises `AuthenticationError` if anything differs from what was sealed, and
+    `InvalidInputError` for an unknown number or a wrong length of `seed` or `enc`.
+    """
+
+def self_test() -> None:
+    """Run the self-tests if they have not run yet.
+
+    Raises `SelfTestError` if one failed, now or before, or after `fail_closed`.
+    """
+
+def fail_closed() -> None:
+    """Refuse every operation of this process from now on; only a new process helps."""
+
+def memory_stats() -> tuple[int, int, int]:
+    """Describe the secret memory of this process.
+
+    Returns the bytes locked in RAM, the bytes that the kernel refused to lock (see
+    `RLIMIT_MEMLOCK`), and how often it has refused since the process started.
+    """
+
+def operations() -> list[str]:
+    """Name the operations that `measure` knows."""
+
+def measure(operation: str, samples: int, calls: int) -> list[float]:
+    """Time one operation inside the core: `samples` means over `calls`, in nanoseconds.
+
+    Raises `InvalidInputError` for an unknown operation.
+    """
