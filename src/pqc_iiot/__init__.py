@@ -1,1 +1,60 @@
-"""Post-quantum end-to-end protection for industrial messages."""
+"""Post-quantum end-to-end protection for industrial messages.
+
+    from pqc_iiot import Node
+
+    with Node.open("/var/lib/pqc-iiot") as node:
+        frame = node.seal(b"21.5", to="plc-7", context="line1/setpoint")
+
+`Node` holds every rule and no network; `node.peers` is the allow-list; `node.mqtt(url)`
+connects to a broker. Everything raises kinds of `PqcIiotError`.
+"""
+
+from __future__ import annotations
+
+from .bundle import Bundle, format_fingerprint
+from .errors import (
+    AuthenticationError,
+    DuplicateError,
+    InvalidBundleError,
+    InvalidFrameError,
+    InvalidInputError,
+    PeerKeyChangedError,
+    PolicyError,
+    PqcIiotError,
+    ProviderError,
+    ReplayError,
+    RevokedPeerError,
+    StateError,
+    TransportError,
+    UnknownPeerError,
+)
+from .keystore import Peer, PeerState, TofuWarning
+from .node import Incoming, Message, Node
+from .policy import Policy, Trust
+
+__all__ = [
+    "AuthenticationError",
+    "Bundle",
+    "DuplicateError",
+    "Incoming",
+    "InvalidBundleError",
+    "InvalidFrameError",
+    "InvalidInputError",
+    "Message",
+    "Node",
+    "Peer",
+    "PeerKeyChangedError",
+    "PeerState",
+    "Policy",
+    "PolicyError",
+    "PqcIiotError",
+    "ProviderError",
+    "ReplayError",
+    "RevokedPeerError",
+    "StateError",
+    "TofuWarning",
+    "TransportError",
+    "Trust",
+    "UnknownPeerError",
+    "format_fingerprint",
+]

@@ -21,7 +21,7 @@ and, where memory or randomness is needed, `ProviderError` if the operating syst
 refuses it. Arguments of another type raise `TypeError`.
 """
 
-from typing import NoReturn, final
+from typing import final
 
 __all__ = [
     "KemPrivateKey",
@@ -49,9 +49,6 @@ class Secret:
     `len()` gives its length. It has no `bytes()`, no content in `repr()`, and cannot
     be copied or pickled.
     """
-
-    def __new__(cls) -> NoReturn:
-        """Secrets come from `random`, `read_fd`, `derive`, `unwrap` and `argon2id`."""
 
     @staticmethod
     def random(length: int = 32) -> Secret:
@@ -124,9 +121,6 @@ class Secret:
 class KemPrivateKey:
     """A KEM private key in locked memory; no `bytes()`, no copy, no pickle."""
 
-    def __new__(cls) -> NoReturn:
-        """Keys come from `generate` and `Secret.unwrap_kem`."""
-
     @staticmethod
     def generate(kem_id: int) -> KemPrivateKey:
         """Make a key from fresh randomness and test it against itself.
@@ -173,9 +167,6 @@ class KemPublicKey:
 @final
 class SigPrivateKey:
     """A signature private key in locked memory; no `bytes()`, no copy, no pickle."""
-
-    def __new__(cls) -> NoReturn:
-        """Keys come from `generate` and `Secret.unwrap_sig`."""
 
     @staticmethod
     def generate(sig_id: int) -> SigPrivateKey:

@@ -1,0 +1,76 @@
+"""CBOR and COSE encoding (RFC 8949, RFC 9052), deterministic and strict.
+
+Everything this project writes is in core deterministic encoding (RFC 8949 section 4.2.1),
+and nothing else is accepted, so that one meaning has one encoding. What depends on a key
+or on trust is not here.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import cbor2
+
+from .errors import InvalidFrameError, PqcIiotError
+
+# COSE header parameters (RFC 9052 section 3.1) and those of our own algorithms, which
+# live in the range that COSE leaves to the algorithm (-65536 to -1).
+ALG, KID = 1, 4
+EK = -4  # draft-ietf-cose-hpke
+SENDER_KID, SEQUENCE = -5, -6
+
+# COSE_Key parameters (RFC 9052 section 7, RFC 9964 for kty AKP).
+KTY, KEY_ALG, AKP_PUB = 1, 3, -1
+KTY_AKP = 7
+
+TAG_ENCRYPT0, TAG_SIGN = 16, 98
+
+_HEADS = (struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI"), struct.Struct(">BQ"))
+
+
+def head(major: int, value: int) -> bytes:
+    """An initial byte and its argument in the shortest form (RFC 8949 section 3)."""
+    major <<= 5
+    if value < 24:
+        return bytes((major | value,))
+    for i, limit in enumerate((0x100, 0x10000, 0x100000000, 0x10000000000000000)):
+        if value < limit:
+            return _HEADS[i].pack(major | (24 + i), value)
+    raise ValueError("no CBOR argument is that large")
+
+
+def bstr(value: bytes) -> bytes:
+    """A byte string, encoded."""
+    return head(2, len(value)) + value
+
+
+def dumps(value: object) -> bytes:
+    """`value` in deterministic encoding."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def loads(
+    data: bytes, limit: int, what: str, error: type[PqcIiotError] = InvalidFrameError
+) -> object:
+    """Decodes outside bytes: at most `limit` of them, shallow, deterministic, complete.
+
+    Arrays are tuples and maps are read-only mappings, at every depth.
+    Raises `error`, naming `what`, for anything else.
+    """
+    if len(data) > limit:
+        raise error(f"{what} is longer than {limit} bytes")
+    try:
+        value: object = cbor2.loads(
+            data, max_depth=8, allow_indefinite=False, allow_duplicate_keys=False, immutable=True
+        )
+        again = dumps(value)
+    except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as cause:
+        raise error(f"{what} is not CBOR as this protocol uses it") from cause
+    if again != data:
+        raise error(f"{what} is not in deterministic CBOR encoding")
+    return value
+
+
+def akp_key(alg: int, public_key: bytes) -> dict[int, int | bytes]:
+    """A COSE_Key of type AKP: its algorithm and public key, nothing else."""
+    return {KTY: KTY_AKP, KEY_ALG: alg, AKP_PUB: public_key}

@@ -1,0 +1,181 @@
+"""Sequence numbers: never given out twice, never accepted twice.
+
+Out: numbers come from blocks whose upper edge is durable, in the store and then in the
+anchor, before the first number of the block is used; a crash skips numbers.
+In: the last number seen from each key set is durable before its message is delivered. A
+number at or below it is refused: quietly where it is the identical frame again, loudly
+where it is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from . import cose
+from .anchor import Anchor, Mark
+from .errors import DuplicateError, ReplayError, StateError, StateTamperedError
+from .store import META, SEEN, Row, Store
+
+MAX_SEQUENCE = (1 << 62) - 1
+RECENT = 32
+"""Digests of frames kept per key set, to tell a redelivered frame from another one."""
+DIGEST_SIZE = 8
+
+_MARK = b"mark"
+_CACHE = 4096
+"""Key sets whose last numbers stay in memory; the others are read when they speak."""
+
+
+def frame_digest(frame: bytes, context: bytes) -> bytes:
+    """8 bytes that tell a frame in its context from others; decides only how loud."""
+    return hashlib.sha256(len(context).to_bytes(4, "big") + context + frame).digest()[:DIGEST_SIZE]
+
+
+@dataclass(slots=True)
+class _Seen:
+    first: int
+    last: int
+    recent: OrderedDict[int, bytes]
+
+
+class Freshness:
+    """The numbers of one device. Not thread-safe: the node takes turns."""
+
+    def __init__(self, store: Store, anchor: Anchor | None, *, block: int = 1024) -> None:
+        self._store, self._anchor, self._block = store, anchor, block
+        self._mark = self._load_mark()
+        if anchor:
+            anchor.check(self._mark)
+        self._next = self._mark.edge + 1
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._staged: set[bytes] = set()
+        self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
+
+    @staticmethod
+    def initialise(store: Store, anchor: Anchor | None) -> None:
+        """The first mark of a new device."""
+        with store.transaction():
+            store.put(META, Row(_MARK, cose.dumps([0, 0])))
+        if anchor:
+            anchor.write(Mark(0, 0))
+
+    def _load_mark(self) -> Mark:
+        row = self._store.get(META, _MARK)
+        match row and cose.loads(row.value, 64, "the mark", StateTamperedError):
+            case [int(epoch), int(edge)]:
+                return Mark(epoch, edge)
+        raise StateError(
+            "the sequence numbers' state is missing",
+            hint="put the state file back, or make new keys with: pqc-iiot recover",
+        )
+
+    def _advance(self, mark: Mark) -> None:
+        with self._store.transaction():
+            self._store.put(META, Row(_MARK, cose.dumps([mark.epoch, mark.edge])))
+        if self._anchor:
+            self._anchor.write(mark)
+        self._mark = mark
+
+    # Out
+
+    def next_number(self) -> int:
+        """A number that this device has never used. `StateError` where none is durable."""
+        if self._next > self._mark.edge:
+            edge = self._mark.edge + self._block
+            if edge > MAX_SEQUENCE:
+                raise StateError(
+                    "the sequence numbers are used up", hint="rotate: pqc-iiot id rotate"
+                )
+            self._advance(Mark(self._mark.epoch, edge))
+        number = self._next
+        self._next += 1
+        return number
+
+    # In
+
+    def check(self, sender: bytes, sequence: int, digest: bytes) -> None:
+        """Raises `DuplicateError` or `ReplayError` unless `sequence` is new from the key
+        set with fingerprint `sender`. Changes nothing."""
+        seen = self._load(sender)
+        if sequence > seen.last:
+            return
+        if seen.recent.get(sequence) == digest:
+            raise DuplicateError(f"frame {sequence} came again, unchanged", peer=sender.hex())
+        raise ReplayError(
+            f"sequence number {sequence} is not above the last one seen, {seen.last}",
+            hint="an old or forged frame, or a sender whose state was restored from a copy",
+            peer=sender.hex(),
+        )
+
+    def stage(self, sender: bytes, sequence: int, digest: bytes) -> None:
+        """Takes an authenticated number; durable, and to be relied on, after `commit`."""
+        seen = self._load(sender)
+        seen.first = seen.first or sequence
+        seen.last = sequence
+        seen.recent[sequence] = digest
+        while len(seen.recent) > RECENT:
+            seen.recent.popitem(last=False)
+        self._staged.add(sender)
+
+    def put_staged(self) -> None:
+        """Writes what is staged; call it inside a transaction of the store."""
+        for sender in self._staged:
+            seen = self._seen[sender]
+            recent = b"".join(
+                number.to_bytes(8, "big") + digest for number, digest in seen.recent.items()
+            )
+            self._store.put(SEEN, Row(sender, cose.dumps([seen.first, seen.last, recent])))
+
+    def commit(self) -> None:
+        """Makes what is staged durable, or forgets it and raises `StateError`."""
+        if not self._staged:
+            return
+        try:
+            with self._store.transaction():
+                self.put_staged()
+        except BaseException:
+            for sender in self._staged:
+                self._seen.pop(sender, None)
+            self._staged.clear()
+            raise
+        self._staged.clear()
+
+    def seen(self, sender: bytes) -> tuple[int, int]:
+        """The first and the last number accepted from a key set; zeros without any."""
+        seen = self._load(sender)
+        return seen.first, seen.last
+
+    def _load(self, sender: bytes) -> _Seen:
+        seen = self._seen.get(sender)
+        if seen is not None:
+            self._seen.move_to_end(sender)
+            return seen
+        row = self._store.get(SEEN, sender)
+        seen = _Seen(0, 0, OrderedDict()) if row is None else _parse_seen(row.value)
+        self._seen[sender] = seen
+        while len(self._seen) > _CACHE and (oldest := next(iter(self._seen))) not in self._staged:
+            del self._seen[oldest]
+        return seen
+
+    @property
+    def mark(self) -> Mark:
+        """Epoch, and the upper edge of the numbers given out."""
+        return self._mark
+
+    def close(self) -> None:
+        """A clean end: a copy of the store made before it is too old from here on."""
+        self.commit()
+        self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
+
+
+def _parse_seen(value: bytes) -> _Seen:
+    match cose.loads(value, 4096, "a row of last numbers", StateTamperedError):
+        case [int(first), int(last), bytes(recent)] if len(recent) % (8 + DIGEST_SIZE) == 0:
+            entries = (
+                recent[i : i + 8 + DIGEST_SIZE] for i in range(0, len(recent), 8 + DIGEST_SIZE)
+            )
+            digests = OrderedDict((int.from_bytes(e[:8], "big"), e[8:]) for e in entries)
+            return _Seen(first, last, digests)
+    raise StateTamperedError("a row of last numbers has another shape")

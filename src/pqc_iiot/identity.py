@@ -1,0 +1,192 @@
+"""This device: its name, its keys (and those before), its bundle.
+
+The identity file holds everything that is needed to use the keys but the passphrase (or
+the hardware): the provider's header and blobs, and the sealed storage key under which the
+file itself, the store's rows and the anchor are authenticated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import cose
+from ._core import Secret
+from .bundle import MAX_BUNDLE_SIZE, Bundle, check_name, make_bundle, parse_bundle
+from .errors import (
+    InvalidBundleError,
+    PolicyError,
+    ProviderError,
+    StateError,
+    StateTamperedError,
+)
+from .folder import StateFolder
+from .providers import (
+    Custody,
+    KeySet,
+    PassphraseSource,
+    SecurityProvider,
+    open_provider,
+)
+from .suites import Suite, get_suite
+
+IDENTITY_FILE = "identity"
+BUNDLE_FILE = "bundle"
+"""The same public bundle again, for reading it without keys."""
+
+_VERSION = 1
+_MAX_SIZE = 131072
+_STORAGE = b"storage key"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnKeys:
+    """One key set of this device: usable keys, their bundle, and their stored blob."""
+
+    keys: KeySet
+    bundle: Bundle
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identity:
+    """A device's keys, open for use. `previous` are the keys before the last rotation,
+    with which frames are still opened, or None."""
+
+    uri: str
+    provider: SecurityProvider
+    storage_key: Secret
+    sealed_storage_key: bytes
+    current: OwnKeys
+    previous: OwnKeys | None = None
+
+    @classmethod
+    def create(
+        cls,
+        folder: StateFolder,
+        name: str,
+        suite: Suite,
+        uri: str,
+        passphrase: PassphraseSource | None,
+        custody: Custody,
+        serial: int = 1,
+    ) -> Identity:
+        """Makes a new identity and writes it. `PolicyError` below `custody`."""
+        check_name(name)
+        provider = open_provider(uri, None, passphrase)
+        provider.require(suite, custody)
+        storage_key = Secret.random(32)
+        keys, blob = provider.generate(suite)
+        own = OwnKeys(keys, make_bundle(name, keys, serial), blob)
+        sealed = provider.seal(_STORAGE, storage_key)
+        identity = cls(uri, provider, storage_key, sealed, own)
+        identity.write(folder)
+        return identity
+
+    @classmethod
+    def load(cls, folder: StateFolder, passphrase: PassphraseSource | None) -> Identity:
+        """Opens the identity of a folder.
+
+        `StateError` where there is none, `StateTamperedError` where it was changed,
+        `WrongPassphraseError` and other `ProviderError`s from the provider.
+        """
+        data = folder.read(IDENTITY_FILE, _MAX_SIZE)
+        if data is None:
+            raise StateError(
+                f"there is no device in {folder.path}",
+                hint="make one: pqc-iiot init, or put the identity file back from a backup",
+            )
+        value, mac = data[:-32], data[-32:]
+        match cose.loads(value, _MAX_SIZE, "the identity file", StateTamperedError):
+            case [1, str(uri), bytes(header), bytes(sealed), tuple(stored)] if (
+                1 <= len(stored) <= 2
+            ):
+                pass
+            case [int(version), *_] if version != _VERSION:
+                raise StateError(
+                    f"the identity file has version {version}, this program knows {_VERSION}",
+                    hint="use the program that wrote it, or a newer one",
+                )
+            case _:
+                raise _tampered()
+        provider = open_provider(uri, header, passphrase)
+        storage_key = provider.unseal(_STORAGE, sealed)
+        if not storage_key.verify_mac(b"identity" + value, mac):
+            raise _tampered()
+        own = [_load_keys(provider, entry) for entry in stored]
+        return cls(uri, provider, storage_key, sealed, own[0], own[1] if own[1:] else None)
+
+    def write(self, folder: StateFolder) -> None:
+        """Replaces the identity file and the public copy of the bundle."""
+        stored = [[own.bundle.encoded, own.blob] for own in (self.current, self.previous) if own]
+        value = cose.dumps(
+            [_VERSION, self.uri, self.provider.header, self.sealed_storage_key, stored]
+        )
+        folder.write(IDENTITY_FILE, value + self.storage_key.mac(b"identity" + value))
+        folder.write(BUNDLE_FILE, self.current.bundle.encoded)
+
+    def rotated(self, suite: Suite, custody: Custody) -> Identity:
+        """The same device with new keys, signed by the old ones; not yet written."""
+        self.provider.require(suite, custody)
+        keys, blob = self.provider.generate(suite)
+        old = self.current
+        bundle = make_bundle(old.bundle.name, keys, old.bundle.serial + 1, (old.bundle, old.keys))
+        return replace(self, current=OwnKeys(keys, bundle, blob), previous=old)
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self.current.bundle.name
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the current key set; 32 bytes."""
+        return self.current.bundle.fingerprint
+
+    def own_keys(self, kid: bytes) -> OwnKeys | None:
+        """The key set, current or previous, with this key id."""
+        if self.current.bundle.kid == kid:
+            return self.current
+        if self.previous is not None and self.previous.bundle.kid == kid:
+            return self.previous
+        return None
+
+    def derive(self, purpose: bytes) -> Secret:
+        """A key for one purpose from the storage key."""
+        return self.storage_key.derive(b"pqc-iiot " + purpose)
+
+    def close(self) -> None:
+        """Lets go of the provider; the keys go with the last reference to them."""
+        self.provider.close()
+
+
+def public_name(folder: StateFolder) -> str:
+    """The name in the public copy of the bundle, to label a log before the keys are open;
+    empty where there is none."""
+    try:
+        return parse_bundle(folder.read(BUNDLE_FILE, MAX_BUNDLE_SIZE) or b"").name
+    except (InvalidBundleError, StateError):
+        return ""
+
+
+def _load_keys(provider: SecurityProvider, entry: object) -> OwnKeys:
+    match entry:
+        case [bytes(encoded), bytes(blob)]:
+            try:
+                bundle = parse_bundle(encoded)
+                keys = provider.load(get_suite(bundle.suite.id), blob)
+            except (InvalidBundleError, PolicyError) as cause:
+                raise _tampered() from cause
+            if (keys.kem_public_key, keys.sig_public_key) != (
+                bundle.kem_public_key,
+                bundle.sig_public_key,
+            ):
+                raise ProviderError("the keys that were loaded are not those of the bundle")
+            return OwnKeys(keys, bundle, blob)
+        case _:
+            raise _tampered()
+
+
+def _tampered() -> StateTamperedError:
+    return StateTamperedError(
+        "the identity file is damaged or was changed", hint="put it back from a backup"
+    )

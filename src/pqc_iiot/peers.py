@@ -1,0 +1,106 @@
+"""The allow-list as a node shows it: the keystore's rules, one at a time, each logged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from .audit import AuditLog
+from .bundle import MAX_BUNDLE_SIZE, Bundle, parse_bundle
+from .errors import InvalidBundleError, InvalidInputError, PqcIiotError
+from .keystore import Keystore, Peer
+
+_T = TypeVar("_T")
+
+
+class Peers:
+    """`node.peers`: who may send to this device and receive from it. Thread-safe."""
+
+    def __init__(
+        self,
+        keystore: Keystore,
+        audit: AuditLog,
+        lock: threading.RLock,
+        check_usable: Callable[[], None],
+    ) -> None:
+        self._keystore, self._audit = keystore, audit
+        self._lock, self._check_usable = lock, check_usable
+
+    def add(self, bundle: bytes | Bundle, *, transport: str = "") -> Peer | None:
+        """Takes in a bundle (encoded: at most 16,384 bytes).
+
+        Under strict policy it waits for approval and None is returned; under TOFU the
+        first one of a name is pinned. A signed successor of trusted keys replaces them.
+        `InvalidBundleError`, `PolicyError`, `PeerKeyChangedError` or `RevokedPeerError`
+        where it is refused.
+        """
+        return self._logged(lambda: self._keystore.add(_parsed(bundle)), bundle, transport)
+
+    def add_file(self, path: str | Path) -> Peer | None:
+        """`add` for a file; `InvalidInputError` where it cannot be read."""
+        return self.add(read_bundle(path))
+
+    def add_approved(self, bundle: bytes | Bundle, name: str = "") -> Peer:
+        """Adds and approves at once: the caller has compared the fingerprint."""
+        return self._logged(lambda: self._keystore.add_approved(_parsed(bundle), name), bundle, "")
+
+    def approve(self, what: str, name: str = "") -> Peer:
+        """Trusts a waiting bundle, by fingerprint (64 hex digits) or name."""
+        return self._logged(lambda: self._keystore.approve(what, name), b"", "")
+
+    def revoke(self, what: str) -> tuple[Peer, ...]:
+        """Refuses a peer at once, in both directions: its key sets, now revoked."""
+        return self._logged(lambda: tuple(self._keystore.revoke(what)), b"", "")
+
+    def get(self, what: str) -> Peer:
+        """A peer in any state, by name or fingerprint; `UnknownPeerError` otherwise."""
+        with self._lock:
+            self._check_usable()
+            return self._keystore.find(what)
+
+    def list(self) -> tuple[Peer, ...]:
+        """Every key set on the list, in any state."""
+        with self._lock:
+            self._check_usable()
+            return tuple(self._keystore.peers())
+
+    def pending(self) -> tuple[Bundle, ...]:
+        """Bundles that wait for approval, oldest first; at most `policy.max_pending`."""
+        with self._lock:
+            self._check_usable()
+            return tuple(self._keystore.pending())
+
+    def counts(self) -> tuple[int, int]:
+        """How many key sets are on the list, and how many bundles wait."""
+        with self._lock:
+            return self._keystore.counts()
+
+    def _logged(self, action: Callable[[], _T], bundle: bytes | Bundle, transport: str) -> _T:
+        with self._lock:
+            self._check_usable()
+            try:
+                return action()
+            except InvalidInputError:
+                raise
+            except PqcIiotError as error:
+                size = len(bundle.encoded if isinstance(bundle, Bundle) else bundle)
+                self._audit.emit_error(error, length=size, transport=transport)
+                raise
+
+
+def read_bundle(path: str | Path) -> bytes:
+    """A bundle file's content; `InvalidInputError` where it cannot be one."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BUNDLE_SIZE + 1)
+    except OSError as cause:
+        raise InvalidInputError(f"{path} cannot be read: {cause.strerror}") from cause
+    if len(data) > MAX_BUNDLE_SIZE:
+        raise InvalidBundleError(f"{path} is longer than any bundle")
+    return data
+
+
+def _parsed(bundle: bytes | Bundle) -> Bundle:
+    return bundle if isinstance(bundle, Bundle) else parse_bundle(bundle)

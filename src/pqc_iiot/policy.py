@@ -1,0 +1,79 @@
+"""What this device allows. Policy is data: a frozen value, stored beside the keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+
+from . import cose
+from .errors import InvalidInputError, PolicyError, PqcIiotError, StateTamperedError
+from .providers import Custody
+from .suites import SUITE_POLICIES, Suite
+
+
+class Trust(enum.Enum):
+    """How a key becomes trusted."""
+
+    STRICT = "strict"
+    """Only by approval; an empty allow-list denies everyone."""
+    TOFU = "tofu"
+    """The first key under a name is pinned, loudly; a changed one is always refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One device's policy. `InvalidInputError` for values out of range.
+
+    `max_payload` is in bytes, `max_pending` in bundles, `sequence_block` in numbers
+    reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
+    still accepted for after the first frame under its new ones.
+    """
+
+    trust: Trust = Trust.STRICT
+    suites: str = "all"
+    min_custody: Custody = Custody.SOFTWARE
+    max_payload: int = 1 << 20
+    max_pending: int = 64
+    sequence_block: int = 1024
+    rotation_overlap: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.suites not in SUITE_POLICIES:
+            raise InvalidInputError(
+                f"{self.suites!r} is no suite policy", hint=f"known: {', '.join(SUITE_POLICIES)}"
+            )
+        for name, low, high in (
+            ("max_payload", 1, 1 << 24),
+            ("max_pending", 1, 4096),
+            ("sequence_block", 1, 1 << 20),
+            ("rotation_overlap", 0, 1 << 32),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise InvalidInputError(f"{name} must be from {low} to {high}")
+
+    def require_suite(self, suite: Suite) -> None:
+        """Raises `PolicyError` where this device must not use `suite`."""
+        if suite.id not in SUITE_POLICIES[self.suites]:
+            allowed = ", ".join(map(str, sorted(SUITE_POLICIES[self.suites])))
+            raise PolicyError(
+                f"suite {suite.id} ({suite.name}) is not allowed by policy {self.suites!r}",
+                hint=f"allowed suites: {allowed}",
+            )
+
+    def encode(self) -> bytes:
+        """For the store."""
+        values = dataclasses.asdict(self)
+        values.update(trust=self.trust.value, min_custody=int(self.min_custody))
+        return cose.dumps(values)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Policy:
+        """Undoes `encode`; `StateTamperedError` for anything else."""
+        match cose.loads(data, 1024, "the policy", StateTamperedError):
+            case {"trust": str(trust), "min_custody": int(custody), **rest}:
+                try:
+                    return cls(trust=Trust(trust), min_custody=Custody(custody), **rest)  # type: ignore[arg-type]
+                except (TypeError, ValueError, PqcIiotError) as cause:
+                    raise StateTamperedError("the policy has another shape") from cause
+        raise StateTamperedError("the policy has another shape")

@@ -1,0 +1,116 @@
+"""Where a passphrase comes from: a file, a systemd credential, or a terminal.
+
+It goes from a file descriptor straight into the core's locked memory: it is never a Python
+object, an argument or an environment variable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+from .._core import Secret
+from ..errors import InvalidInputError, UnsafePermissionsError
+from . import PassphraseSource
+
+CREDENTIAL = "pqc-iiot-passphrase"
+"""Name of the systemd credential (`LoadCredential=`, systemd.exec(5))."""
+
+MIN_LENGTH = 8
+
+
+def from_file(path: str | os.PathLike[str]) -> PassphraseSource:
+    """The first 1024 bytes of a file that only its owner can read, less the line ending.
+
+    `UnsafePermissionsError` where others can read it.
+    """
+
+    def source(new: bool) -> Secret:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as cause:
+            raise InvalidInputError(
+                f"the passphrase file {os.fspath(path)} cannot be read: {cause.strerror}"
+            ) from cause
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                raise UnsafePermissionsError(
+                    f"others can read the passphrase file {os.fspath(path)}",
+                    hint=f"chmod 600 {os.fspath(path)}",
+                )
+            return _long_enough(Secret.read_fd(fd), new)
+        finally:
+            os.close(fd)
+
+    return source
+
+
+def from_credential() -> PassphraseSource | None:
+    """systemd's credential `pqc-iiot-passphrase`, where the service has been given one."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or not (path := Path(folder, CREDENTIAL)).exists():
+        return None
+    return from_file(path)
+
+
+def from_prompt() -> PassphraseSource | None:
+    """Asks at the terminal, without echo and twice for a new one; None without one."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return None
+
+    def source(new: bool) -> Secret:
+        with _terminal() as tty:
+            first = _ask(tty, "New passphrase: " if new else "Passphrase: ")
+            if new:
+                _long_enough(first, new)
+                again = _ask(tty, "The same again: ")
+                # Compared by their MACs: neither is ever readable here.
+                if not again.verify_mac(b"same", first.mac(b"same")):
+                    raise InvalidInputError("the two passphrases differ")
+            return first
+
+    return source
+
+
+def default_source() -> PassphraseSource | None:
+    """A systemd credential if there is one, else the terminal, else None."""
+    return from_credential() or from_prompt()
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[int]:
+    tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    before = termios.tcgetattr(tty)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+        yield tty
+    finally:
+        termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+        os.close(tty)
+
+
+def _ask(tty: int, prompt: str) -> Secret:
+    os.write(tty, prompt.encode())
+    try:
+        return Secret.read_fd(tty, line=True)
+    except InvalidInputError as cause:
+        raise InvalidInputError("no passphrase was typed") from cause
+    finally:
+        os.write(tty, b"\n")
+
+
+def _long_enough(secret: Secret, new: bool) -> Secret:
+    if new and len(secret) < MIN_LENGTH:
+        raise InvalidInputError(
+            f"a new passphrase has at least {MIN_LENGTH} characters",
+            hint="several random words are easy to type and hard to guess",
+        )
+    return secret

@@ -1,0 +1,275 @@
+"""Puts a device's state together: folder, log, keys, store, allow-list and numbers."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from ._core import memory_stats, self_test
+from .anchor import Anchor
+from .audit import AuditLog
+from .bundle import Bundle
+from .errors import PqcIiotError, SelfTestError, StateError
+from .folder import StateFolder
+from .freshness import Freshness
+from .identity import Identity, OwnKeys, public_name
+from .keystore import Keystore, Peer
+from .policy import Policy
+from .providers import PassphraseSource
+from .store import META, Row, Store, open_store
+from .suites import get_suite
+
+AUDIT_FILE = "audit.log"
+STORE_FILE = "state.db"
+_POLICY = b"policy"
+_EVENTS = {
+    "added": "peer_pending",
+    "approved": "peer_approved",
+    "pinned": "peer_pinned",
+    "rotated": "peer_rotated",
+    "revoked": "peer_revoked",
+    "pending_evicted": "peer_pending_dropped",
+}
+
+
+class LockLimitWarning(UserWarning):
+    """Some secrets are in memory that the system may swap out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Everything of an open device."""
+
+    folder: StateFolder
+    audit: AuditLog
+    identity: Identity
+    store: Store
+    keystore: Keystore
+    freshness: Freshness
+
+    def close(self) -> None:
+        """Ends cleanly: numbers and log are durable, the folder is free."""
+        try:
+            self.freshness.close()
+        finally:
+            self.store.close()
+            self.identity.close()
+            self.audit.emit("stopped")
+            self.audit.close()
+            self.folder.close()
+
+
+def create_state(
+    path: str | os.PathLike[str],
+    name: str,
+    suite_id: int,
+    uri: str,
+    policy: Policy,
+    passphrase: PassphraseSource | None,
+) -> State:
+    """Makes a device's state folder; see `Node.create`."""
+    suite = get_suite(suite_id)
+    policy.require_suite(suite)
+    folder = StateFolder(path, create=True)
+    try:
+        folder.check()
+        audit = AuditLog(folder.path / AUDIT_FILE, device=name)
+        try:
+            _self_test(audit)
+            identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
+            _key_event(audit, "key_made", identity.current, uri)
+            _initialise(folder, identity, policy)
+            return _assemble(folder, audit, identity)
+        except BaseException:
+            audit.close()
+            raise
+    except BaseException:
+        folder.close()
+        raise
+
+
+def load_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None) -> State:
+    """Opens a device's state folder; see `Node.load`."""
+    folder = StateFolder(path)
+    try:
+        folder.check()
+        audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
+        try:
+            _self_test(audit)
+            identity = Identity.load(folder, passphrase)
+            _key_event(audit, "key_loaded", identity.current, identity.uri)
+            return _assemble(folder, audit, identity)
+        except PqcIiotError as error:
+            audit.emit_error(error, path=str(folder.path))
+            audit.close()
+            raise
+        except BaseException:
+            audit.close()
+            raise
+    except BaseException:
+        folder.close()
+        raise
+
+
+def recover_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None) -> State:
+    """New keys and an empty store for a device whose state is not to be trusted."""
+    folder = StateFolder(path)
+    try:
+        folder.check()
+        audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
+        try:
+            _self_test(audit)
+            old = Identity.load(folder, passphrase)
+            identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
+            # Without the old keys: what was seen under them is unknown.
+            identity = replace(identity, previous=None)
+            _set_aside(folder)
+            identity.write(folder)
+            _initialise(folder, identity, Policy())
+            _key_event(audit, "key_made", identity.current, identity.uri)
+            audit.emit("state_recovered", path=str(folder.path))
+            return _assemble(folder, audit, identity)
+        except BaseException:
+            audit.close()
+            raise
+    except BaseException:
+        folder.close()
+        raise
+
+
+def rotate_keys(state: State, suite_id: int | None) -> State:
+    """The same state with new keys, signed by the current ones, written."""
+    policy, old = state.keystore.policy, state.identity
+    suite = get_suite(suite_id) if suite_id is not None else old.current.bundle.suite
+    policy.require_suite(suite)
+    identity = old.rotated(suite, policy.min_custody)
+    identity.write(state.folder)
+    bundle = identity.current.bundle
+    state.audit.emit(
+        "key_rotated",
+        fingerprint=bundle.fingerprint.hex(),
+        predecessor=old.fingerprint.hex(),
+        suite=suite.id,
+        serial=bundle.serial,
+        provider=identity.provider.scheme,
+        custody=identity.current.keys.custody.name.lower(),
+    )
+    state.keystore.own = bundle.fingerprint
+    return replace(state, identity=identity)
+
+
+def retire_keys(state: State) -> State:
+    """The same state without the keys before the last rotation, written."""
+    identity = replace(state.identity, previous=None)
+    identity.write(state.folder)
+    return replace(state, identity=identity)
+
+
+def _initialise(folder: StateFolder, identity: Identity, policy: Policy) -> None:
+    store = _open_store(folder, identity, create=True)
+    try:
+        Freshness.initialise(store, _anchor(folder, identity))
+        with store.transaction():
+            store.put(META, Row(_POLICY, policy.encode()))
+    finally:
+        store.close()
+
+
+def _set_aside(folder: StateFolder) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path = folder.path / f"{STORE_FILE}{suffix}"
+        if path.exists():
+            path.replace(folder.path / f"{STORE_FILE}.old{suffix}")
+
+
+def _assemble(folder: StateFolder, audit: AuditLog, identity: Identity) -> State:
+    store = _open_store(folder, identity, create=False)
+    try:
+        policy = _load_policy(store)
+
+        def changed(what: str, subject: Peer | Bundle) -> None:
+            bundle = subject if isinstance(subject, Bundle) else subject.bundle
+            details = {"suite": bundle.suite.id, "serial": bundle.serial}
+            event = _EVENTS[what]
+            if what in ("revoked", "pending_evicted"):
+                details = {}
+            audit.emit(event, peer=bundle.fingerprint.hex(), name=subject.name, **details)
+
+        keystore = Keystore(store, policy, identity.fingerprint, changed)
+        freshness = Freshness(store, _anchor(folder, identity), block=policy.sequence_block)
+    except BaseException:
+        store.close()
+        raise
+    _warn_of_lock_limit(audit)
+    audit.emit(
+        "started",
+        version=version("pqc-iiot"),
+        fingerprint=identity.fingerprint.hex(),
+        suite=identity.current.bundle.suite.id,
+        serial=identity.current.bundle.serial,
+        provider=identity.provider.scheme,
+    )
+    return State(folder, audit, identity, store, keystore, freshness)
+
+
+def _open_store(folder: StateFolder, identity: Identity, *, create: bool) -> Store:
+    url = f"sqlite:{STORE_FILE}"
+    return open_store(url, folder.path, identity.derive(b"store"), create=create)
+
+
+def _anchor(folder: StateFolder, identity: Identity) -> Anchor:
+    return Anchor(folder, identity.derive(b"anchor"))
+
+
+def _load_policy(store: Store) -> Policy:
+    row = store.get(META, _POLICY)
+    if row is None:
+        raise StateError("the policy is missing", hint="pqc-iiot recover")
+    return Policy.decode(row.value)
+
+
+def store_policy(state: State, policy: Policy) -> None:
+    """Makes a policy durable and lets it be heard of."""
+    old = state.keystore.policy
+    with state.store.transaction():
+        state.store.put(META, Row(_POLICY, policy.encode()))
+    state.keystore.policy = policy
+    for setting in old.__slots__:
+        before, after = getattr(old, setting), getattr(policy, setting)
+        if before != after:
+            state.audit.emit("policy_changed", setting=setting, old=str(before), new=str(after))
+
+
+def _self_test(audit: AuditLog) -> None:
+    try:
+        self_test()
+    except SelfTestError as error:
+        audit.emit_error(error)
+        raise
+    audit.emit("self_test_passed")
+
+
+def _key_event(audit: AuditLog, event: str, own: OwnKeys, uri: str) -> None:
+    bundle = own.bundle
+    audit.emit(
+        event,
+        fingerprint=bundle.fingerprint.hex(),
+        suite=bundle.suite.id,
+        serial=bundle.serial,
+        provider=uri.partition(":")[0],
+        custody=own.keys.custody.name.lower(),
+    )
+
+
+def _warn_of_lock_limit(audit: AuditLog) -> None:
+    _, unlocked, failures = memory_stats()
+    if failures:
+        audit.emit("memory_lock_limited", limit=unlocked)
+        warnings.warn(
+            f"{unlocked} bytes of secret memory could not be locked and may be swapped out:"
+            " raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd)",
+            LockLimitWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,68 @@
+"""What a device says of itself: public facts and counters, no secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._core import memory_stats
+from .audit import AuditStats
+from .state import State
+from .store import StoreStats
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """Secret memory of this process: bytes locked, bytes not, refusals by the system."""
+
+    locked: int
+    unlocked: int
+    lock_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One device now. `numbers_reserved` is the upper edge of the numbers given out."""
+
+    name: str
+    fingerprint: str
+    suite: int
+    suite_name: str
+    serial: int
+    previous_keys: bool
+    provider: str
+    custody: str
+    trust: str
+    suites_allowed: str
+    peers: int
+    pending: int
+    epoch: int
+    numbers_reserved: int
+    store: StoreStats
+    memory: MemoryStatus
+    audit: AuditStats
+
+
+def status_of(state: State) -> Status:
+    """The status of an open state."""
+    bundle = state.identity.current.bundle
+    policy = state.keystore.policy
+    peers, pending = state.keystore.counts()
+    return Status(
+        name=bundle.name,
+        fingerprint=bundle.fingerprint.hex(),
+        suite=bundle.suite.id,
+        suite_name=bundle.suite.name,
+        serial=bundle.serial,
+        previous_keys=state.identity.previous is not None,
+        provider=state.identity.uri,
+        custody=state.identity.current.keys.custody.name,
+        trust=policy.trust.value,
+        suites_allowed=policy.suites,
+        peers=peers,
+        pending=pending,
+        epoch=state.freshness.mark.epoch,
+        numbers_reserved=state.freshness.mark.edge,
+        store=state.store.stats(),
+        memory=MemoryStatus(*memory_stats()),
+        audit=state.audit.stats(),
+    )
