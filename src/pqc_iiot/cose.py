@@ -25,18 +25,22 @@ KTY_AKP = 7
 
 TAG_ENCRYPT0, TAG_SIGN = 16, 98
 
-_HEADS = (struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI"), struct.Struct(">BQ"))
+_BYTES = [bytes((value,)) for value in range(256)]
+_HEAD_1, _HEAD_2, _HEAD_4, _HEAD_8 = (struct.Struct(f).pack for f in (">BB", ">BH", ">BI", ">BQ"))
 
 
 def head(major: int, value: int) -> bytes:
     """An initial byte and its argument in the shortest form (RFC 8949 section 3)."""
     major <<= 5
     if value < 24:
-        return bytes((major | value,))
-    for i, limit in enumerate((0x100, 0x10000, 0x100000000, 0x10000000000000000)):
-        if value < limit:
-            return _HEADS[i].pack(major | (24 + i), value)
-    raise ValueError("no CBOR argument is that large")
+        return _BYTES[major | value]
+    if value < 0x100:
+        return _HEAD_1(major | 24, value)
+    if value < 0x10000:
+        return _HEAD_2(major | 25, value)
+    if value < 0x100000000:
+        return _HEAD_4(major | 26, value)
+    return _HEAD_8(major | 27, value)
 
 
 def bstr(value: bytes) -> bytes:

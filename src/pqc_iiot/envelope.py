@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from . import cose
 from .errors import AuthenticationError, InvalidFrameError, InvalidInputError
@@ -37,8 +38,8 @@ _INNER_START = b"\x84\x40\xa0"  # [ h'', {}, …
 # Found by pattern and not by a CBOR decoder: attackers choose these bytes, and a decoder
 # knows many more things than a frame may hold.
 _START = re.compile(
-    rb"\xd0\x83\x58.(?P<protected>\xa4\x01\x3a(?P<alg>....)\x04\x48(?P<recipient>.{8})"
-    rb"\x24\x48(?P<sender>.{8})\x25(?P<sequence>[\x01-\x17]|\x18.|\x19..|\x1a.{4}|\x1b.{8}))"
+    rb"\xd0\x83(?P<protected>\x58.(?P<fields>\xa4\x01\x3a(?P<alg>....)\x04\x48(?P<recipient>.{8})"
+    rb"\x24\x48(?P<sender>.{8})\x25(?P<sequence>[\x01-\x17]|\x18.|\x19..|\x1a.{4}|\x1b.{8})))"
     rb"\xa1\x23\x59(?P<enc_size>..)",
     re.DOTALL,
 )
@@ -49,8 +50,8 @@ _LENGTH = re.compile(rb"[\x40-\x57]|\x58.|\x59..|\x5a.{4}", re.DOTALL)
 class Header:
     """What a frame says of itself in the clear; nothing of it is verified yet.
 
-    `suite` is the recipient's. Key ids are 8 bytes; `protected` is the encoded header
-    that everything is bound to.
+    `suite` is the recipient's. Key ids are 8 bytes; `protected` is the header that
+    everything is bound to, encoded, as the byte string that stands in the frame.
     """
 
     suite: Suite
@@ -71,66 +72,46 @@ class Header:
         return -1
 
 
-def encode_header(suite: Suite, recipient: bytes, sender: bytes, sequence: int) -> bytes:
-    """The protected header: a map with four entries, in deterministic order."""
-    return (
-        b"\xa4\x01"
-        + cose.head(1, -1 - suite.alg)
-        + b"\x04\x48"
-        + recipient
-        + b"\x24\x48"
-        + sender
-        + b"\x25"
-        + cose.head(0, sequence)
-    )
-
-
-def _encode_frame(protected: bytes, enc: bytes, ciphertext: bytes) -> bytes:
-    """The outer message around an encoded header."""
-    return b"".join(
-        (
-            b"\xd0\x83",
-            cose.bstr(protected),
-            b"\xa1\x23",
-            cose.bstr(enc),
-            cose.bstr(ciphertext),
-        )
-    )
+def _protected(suite: Suite, recipient: bytes, sender: bytes, sequence: int) -> bytes:
+    """The protected header: a map with four entries, as a byte string."""
+    alg, number = cose.head(1, -1 - suite.alg), cose.head(0, sequence)
+    fields = (b"\xa4\x01", alg, b"\x04\x48", recipient, b"\x24\x48", sender, b"\x25", number)
+    return cose.bstr(b"".join(fields))
 
 
 def _hpke_aad(protected: bytes, context: bytes) -> bytes:
     """Enc_structure of RFC 9052 section 5.3; the context is its external_aad."""
-    return b"\x83\x68Encrypt0" + cose.bstr(protected) + cose.bstr(context)
+    return b"\x83\x68Encrypt0" + protected + context
 
 
 def _to_be_signed(
     protected: bytes, recipient: bytes, sender: bytes, context: bytes, payload: bytes
 ) -> bytes:
-    """Sig_structure of RFC 9052 section 4.4. The outer header, both fingerprints and the
-    context are its external_aad, under a name of our own."""
-    external = b"".join(
-        (
-            b"\x85" + _DOMAIN,
-            cose.bstr(protected),
-            b"\x58\x20",
-            recipient,
-            b"\x58\x20",
-            sender,
-            cose.bstr(context),
-        )
+    """Sig_structure of RFC 9052 section 4.4 over an encoded payload. The outer header,
+    both fingerprints and the context are its external_aad, under a name of our own."""
+    external = b"\x85%b%b\x58\x20%b\x58\x20%b%b" % (
+        _DOMAIN,
+        protected,
+        recipient,
+        sender,
+        context,
     )
-    return b"\x84\x6aSignature1\x40" + cose.bstr(external) + cose.bstr(payload)
+    return b"\x84\x6aSignature1\x40%b%b" % (cose.bstr(external), payload)
 
 
+@lru_cache(1024)
 def encode_context(context: str) -> bytes:
-    """A context (a topic) as bound into frames; `InvalidInputError` where it cannot be."""
+    """A context (a topic) as bound into frames: its UTF-8 as an encoded byte string.
+
+    `InvalidInputError` where it is no text or longer than `MAX_CONTEXT`.
+    """
     try:
         encoded = context.encode()
     except UnicodeEncodeError as cause:
         raise InvalidInputError("the context is not valid Unicode") from cause
     if len(encoded) > MAX_CONTEXT:
         raise InvalidInputError(f"the context has more than {MAX_CONTEXT} bytes")
-    return encoded
+    return cose.bstr(encoded)
 
 
 def parse(frame: bytes) -> Header:
@@ -139,7 +120,7 @@ def parse(frame: bytes) -> Header:
     found = _START.match(frame)
     if found is None:
         raise InvalidFrameError("these bytes are not a frame of this protocol")
-    protected, alg, recipient, sender, number, enc_size = found.groups()
+    protected, fields, alg, recipient, sender, number, enc_size = found.groups()
     suite = SUITES.get(ENVELOPE_ALG_BASE + 1 + int.from_bytes(alg, "big"))
     if suite is None:
         raise InvalidFrameError(
@@ -147,49 +128,66 @@ def parse(frame: bytes) -> Header:
             hint="a newer program may have sent it",
         )
     sequence = int.from_bytes(number[1:] or number, "big")
-    end = found.end() + int.from_bytes(enc_size, "big")
-    enc = frame[found.end() : end]
-    length = _LENGTH.match(frame, end)
-    ciphertext = frame[length.end() :] if length else b""
-    # Exactly the deterministic encoding, with nothing before, between or after.
-    expected = encode_header(suite, recipient, sender, sequence)
-    if protected != expected or _encode_frame(expected, enc, ciphertext) != frame:
-        raise InvalidFrameError("the frame is not in deterministic encoding")
     if not 1 <= sequence < 1 << 62:
         raise InvalidFrameError("the frame's sequence number is out of range")
-    if len(enc) != suite.kem.ciphertext_size:
+    if int.from_bytes(enc_size, "big") != suite.kem.ciphertext_size:
         raise InvalidFrameError("the frame's encapsulated key has another size than its suite's")
-    return Header(suite, recipient, sender, sequence, protected, enc, ciphertext)
+    end = found.end() + suite.kem.ciphertext_size
+    length = _LENGTH.match(frame, end)
+    start = length.end() if length else len(frame)
+    # The pattern leaves open how numbers are encoded: only the shortest form, and a
+    # ciphertext that ends where the frame does.
+    if (
+        protected[1] != len(fields)
+        or number != cose.head(0, sequence)
+        or frame[end:start] != cose.head(2, len(frame) - start)
+    ):
+        raise InvalidFrameError("the frame is not in deterministic encoding")
+    return Header(
+        suite, recipient, sender, sequence, protected, frame[found.end() : end], frame[start:]
+    )
 
 
 def seal(own: OwnKeys, peer: Peer, sequence: int, context: bytes, payload: bytes) -> bytes:
-    """Signs with `own` and encrypts to `peer`: the frame."""
+    """Signs with `own` and encrypts to `peer`: the frame. `context` is encoded."""
     bundle = peer.bundle
     sender, recipient = own.bundle.fingerprint, bundle.fingerprint
-    protected = encode_header(bundle.suite, bundle.kid, own.bundle.kid, sequence)
-    signed = _to_be_signed(protected, recipient, sender, context, payload)
-    plaintext = _INNER_START + cose.bstr(payload) + cose.bstr(own.keys.sign(signed))
-    enc, ciphertext = peer.kem_key.hpke_seal(b"", _hpke_aad(protected, context), plaintext)
-    return _encode_frame(protected, enc, ciphertext)
+    protected = _protected(bundle.suite, bundle.kid, own.bundle.kid, sequence)
+    encoded = cose.bstr(payload)
+    signature = own.keys.sign(_to_be_signed(protected, recipient, sender, context, encoded))
+    enc, ciphertext = peer.kem_key.hpke_seal(
+        b"", _hpke_aad(protected, context), _INNER_START + encoded + cose.bstr(signature)
+    )
+    return b"\xd0\x83%b\xa1\x23%b%b" % (protected, cose.bstr(enc), cose.bstr(ciphertext))
 
 
 def open_(header: Header, own: OwnKeys, peer: Peer, context: bytes) -> bytes:
     """Decrypts with `own` and verifies as sent by `peer`: the payload.
 
-    `AuthenticationError` for every failure, so that none tells which check it was.
+    `context` is encoded. `AuthenticationError` for every failure, so that none tells which
+    check it was.
     """
     plaintext = own.keys.decrypt(
         header.enc, b"", _hpke_aad(header.protected, context), header.ciphertext
     )
     signature_size = peer.bundle.suite.sig.signature_size
-    size = max(header.payload_size(signature_size), 0)
-    start = len(_INNER_START) + len(cose.head(2, size))
-    payload, signature = plaintext[start : start + size], plaintext[-signature_size:]
+    size = header.payload_size(signature_size)
+    payload_head, signature_head = cose.head(2, max(size, 0)), cose.head(2, signature_size)
+    start = len(_INNER_START) + len(payload_head)
+    end = start + size
+    signature = plaintext[-signature_size:]
     signed = _to_be_signed(
-        header.protected, own.bundle.fingerprint, peer.fingerprint, context, payload
+        header.protected,
+        own.bundle.fingerprint,
+        peer.bundle.fingerprint,
+        context,
+        plaintext[len(_INNER_START) : end],
     )
-    if _INNER_START + cose.bstr(payload) + cose.bstr(
-        signature
-    ) != plaintext or not peer.sig_key.verify(signed, signature):
-        raise AuthenticationError("the frame is not authentic", peer=peer.fingerprint.hex())
-    return payload
+    if (
+        size < 0
+        or plaintext[:start] != _INNER_START + payload_head
+        or plaintext[end:-signature_size] != signature_head
+        or not peer.sig_key.verify(signed, signature)
+    ):
+        raise AuthenticationError("authentication failed", peer=peer.fingerprint.hex())
+    return plaintext[start:end]

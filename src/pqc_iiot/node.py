@@ -45,6 +45,7 @@ from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
 from .state import (
+    DEFAULT_STORE,
     State,
     create_state,
     load_state,
@@ -103,7 +104,13 @@ _Result = TypeVar("_Result", _Admitted, Message)
 class OpenNode(Protocol):
     """`Node.open(folder)`: opens a device's state folder."""
 
-    def __call__(self, path: Path, *, passphrase: PassphraseSource | None = None) -> Node:
+    def __call__(
+        self,
+        path: Path,
+        *,
+        passphrase: PassphraseSource | None = None,
+        store: str = DEFAULT_STORE,
+    ) -> Node:
         """See `Node.load`."""
 
 
@@ -155,24 +162,32 @@ class Node:
         provider: str = "software:",
         policy: Policy | None = None,
         passphrase: PassphraseSource | None = None,
+        store: str = DEFAULT_STORE,
     ) -> Node:
         """Makes a device in an empty or new folder.
 
         `passphrase` gives the secret that protects the keys at rest (see
-        `pqc_iiot.providers.passphrase`). `InvalidInputError` for a bad name or a folder in
+        `pqc_iiot.providers.passphrase`); `store` is `sqlite:FILE`, or `memory:` for tests
+        and measurements, which keeps nothing. `InvalidInputError` for a bad name or a folder in
         use, `PolicyError` where suite or custody are not allowed, `ProviderError` from the
         provider, `StateError` where it cannot be stored.
         """
-        return cls(create_state(path, name, suite, provider, policy or Policy(), passphrase))
+        return cls(create_state(path, name, suite, provider, policy or Policy(), passphrase, store))
 
     @classmethod
-    def load(cls, path: Path, *, passphrase: PassphraseSource | None = None) -> Node:
+    def load(
+        cls,
+        path: Path,
+        *,
+        passphrase: PassphraseSource | None = None,
+        store: str = DEFAULT_STORE,
+    ) -> Node:
         """Opens the device in a folder; also written `Node.open(path)`.
 
         `StateError` and its kinds where the folder is locked, unsafe, missing a file,
         changed from outside or older than it must be; `ProviderError` for the keys.
         """
-        return cls(load_state(path, passphrase))
+        return cls(load_state(path, passphrase, store))
 
     @classmethod
     def recover(cls, path: Path, *, passphrase: PassphraseSource | None = None) -> Node:

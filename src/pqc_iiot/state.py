@@ -23,6 +23,8 @@ from .suites import get_suite
 
 AUDIT_FILE = "audit.log"
 STORE_FILE = "state.db"
+DEFAULT_STORE = f"sqlite:{STORE_FILE}"
+MEMORY = "memory:"
 _POLICY = b"policy"
 _EVENTS = {
     "added": "peer_pending",
@@ -68,6 +70,7 @@ def create_state(
     uri: str,
     policy: Policy,
     passphrase: PassphraseSource | None,
+    store_url: str = DEFAULT_STORE,
 ) -> State:
     """Makes a device's state folder; see `Node.create`."""
     suite = get_suite(suite_id)
@@ -80,8 +83,8 @@ def create_state(
             _self_test(audit)
             identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
             _key_event(audit, "key_made", identity.current, uri)
-            _initialise(folder, identity, policy)
-            return _assemble(folder, audit, identity)
+            store = _new_store(folder, identity, policy, store_url)
+            return _assemble(folder, audit, identity, store, store_url)
         except BaseException:
             audit.close()
             raise
@@ -90,7 +93,11 @@ def create_state(
         raise
 
 
-def load_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None) -> State:
+def load_state(
+    path: str | os.PathLike[str],
+    passphrase: PassphraseSource | None,
+    store_url: str = DEFAULT_STORE,
+) -> State:
     """Opens a device's state folder; see `Node.load`."""
     folder = StateFolder(path)
     try:
@@ -100,7 +107,8 @@ def load_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None
             _self_test(audit)
             identity = Identity.load(folder, passphrase)
             _key_event(audit, "key_loaded", identity.current, identity.uri)
-            return _assemble(folder, audit, identity)
+            store = _open_store(folder, identity, store_url, create=False)
+            return _assemble(folder, audit, identity, store, store_url)
         except PqcIiotError as error:
             audit.emit_error(error, path=str(folder.path))
             audit.close()
@@ -113,7 +121,11 @@ def load_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None
         raise
 
 
-def recover_state(path: str | os.PathLike[str], passphrase: PassphraseSource | None) -> State:
+def recover_state(
+    path: str | os.PathLike[str],
+    passphrase: PassphraseSource | None,
+    store_url: str = DEFAULT_STORE,
+) -> State:
     """New keys and an empty store for a device whose state is not to be trusted."""
     folder = StateFolder(path)
     try:
@@ -127,10 +139,10 @@ def recover_state(path: str | os.PathLike[str], passphrase: PassphraseSource | N
             identity = replace(identity, previous=None)
             _set_aside(folder)
             identity.write(folder)
-            _initialise(folder, identity, Policy())
+            store = _new_store(folder, identity, Policy(), store_url)
             _key_event(audit, "key_made", identity.current, identity.uri)
             audit.emit("state_recovered", path=str(folder.path))
-            return _assemble(folder, audit, identity)
+            return _assemble(folder, audit, identity, store, store_url)
         except BaseException:
             audit.close()
             raise
@@ -167,14 +179,16 @@ def retire_keys(state: State) -> State:
     return replace(state, identity=identity)
 
 
-def _initialise(folder: StateFolder, identity: Identity, policy: Policy) -> None:
-    store = _open_store(folder, identity, create=True)
+def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str) -> Store:
+    store = _open_store(folder, identity, url, create=True)
     try:
-        Freshness.initialise(store, _anchor(folder, identity))
+        Freshness.initialise(store, _anchor(folder, identity, url))
         with store.transaction():
             store.put(META, Row(_POLICY, policy.encode()))
-    finally:
+    except BaseException:
         store.close()
+        raise
+    return store
 
 
 def _set_aside(folder: StateFolder) -> None:
@@ -184,8 +198,9 @@ def _set_aside(folder: StateFolder) -> None:
             path.replace(folder.path / f"{STORE_FILE}.old{suffix}")
 
 
-def _assemble(folder: StateFolder, audit: AuditLog, identity: Identity) -> State:
-    store = _open_store(folder, identity, create=False)
+def _assemble(
+    folder: StateFolder, audit: AuditLog, identity: Identity, store: Store, url: str
+) -> State:
     try:
         policy = _load_policy(store)
 
@@ -198,7 +213,7 @@ def _assemble(folder: StateFolder, audit: AuditLog, identity: Identity) -> State
             audit.emit(event, peer=bundle.fingerprint.hex(), name=subject.name, **details)
 
         keystore = Keystore(store, policy, identity.fingerprint, changed)
-        freshness = Freshness(store, _anchor(folder, identity), block=policy.sequence_block)
+        freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
     except BaseException:
         store.close()
         raise
@@ -214,13 +229,13 @@ def _assemble(folder: StateFolder, audit: AuditLog, identity: Identity) -> State
     return State(folder, audit, identity, store, keystore, freshness)
 
 
-def _open_store(folder: StateFolder, identity: Identity, *, create: bool) -> Store:
-    url = f"sqlite:{STORE_FILE}"
+def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bool) -> Store:
     return open_store(url, folder.path, identity.derive(b"store"), create=create)
 
 
-def _anchor(folder: StateFolder, identity: Identity) -> Anchor:
-    return Anchor(folder, identity.derive(b"anchor"))
+def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
+    # A store that keeps nothing has nothing to be behind of.
+    return None if url == MEMORY else Anchor(folder, identity.derive(b"anchor"))
 
 
 def _load_policy(store: Store) -> Policy:

@@ -1,0 +1,39 @@
+# Each target does its own set-up; see tools/bootstrap.py.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs fuzz clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Run the main job: two devices, a broker, live readings, attacks
+	@$(PYTHON) tools/bootstrap.py demo
+	@$(BIN)/pqc-iiot demo
+
+test: ## Run every test
+	@$(PYTHON) tools/bootstrap.py test demo
+	@tools/need-mosquitto
+	cargo test --release --quiet
+	$(BIN)/pytest
+
+lint: ## Run ruff, mypy, rustfmt and clippy
+	@$(PYTHON) tools/bootstrap.py lint test demo
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+
+bench: ## Measure everything that the README states
+	@$(PYTHON) tools/bootstrap.py test
+	$(BIN)/python -m benchmarks
+
+docs: ## Render the API reference into site/
+	@$(PYTHON) tools/bootstrap.py docs
+	$(BIN)/python tools/render_docs.py
+
+clean: ## Remove what the other targets made
+	rm -rf .venv target site
