@@ -7,11 +7,11 @@ form of a line and what the chain proves. Decisions are made elsewhere, never he
 
 from __future__ import annotations
 
-from pqc_iiot.audit.catalogue import BY_REASON, EVENTS, FIELDS, Event, Field, Severity
-from pqc_iiot.audit.log import AuditLog, AuditStats
-from pqc_iiot.audit.read import follow, tail
-from pqc_iiot.audit.record import AuditRecord
-from pqc_iiot.audit.verify import Problem, ProblemKind, VerifyReport, verify
+from .catalogue import BY_REASON, EVENTS, FIELDS, Event, Field, Severity
+from .log import AuditLog, AuditStats
+from .read import follow, tail
+from .record import AuditRecord
+from .verify import Problem, ProblemKind, VerifyReport, verify
 
 __all__ = [
     "BY_REASON",

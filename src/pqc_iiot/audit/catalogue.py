@@ -72,7 +72,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "key": Field(str, "key id, hex"),
         "last_sequence": Field(int, "highest sequence number accepted or found before"),
         "length": Field(int, "bytes"),
-        "limit": Field(int, "bytes that the operating system lets this process lock"),
+        "limit": Field(int, "bytes of secret memory beyond the operating system's lock limit"),
         "log": Field(str, "the log's random id, 32 hex digits"),
         "mode": Field(str, "permissions found, octal"),
         "name": Field(str, "peer's name, as the peer's bundle claims it"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Mapping
@@ -17,9 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from pqc_iiot.audit.catalogue import EVENTS, Event, Value
-from pqc_iiot.audit.head import Head
-from pqc_iiot.audit.record import (
+from ..errors import StateError, StateLockedError, UnsafePermissionsError
+from .catalogue import EVENTS, Event, Value
+from .head import Head
+from .record import (
     MAX_LINE,
     NO_HASH,
     AuditRecord,
@@ -27,7 +27,6 @@ from pqc_iiot.audit.record import (
     encode_line,
     leaf_hash,
 )
-from pqc_iiot.errors import StateError, StateLockedError, UnsafePermissionsError
 
 Entry: TypeAlias = tuple[int, Event, str, Mapping[str, Value]]
 """What becomes a record: nanoseconds since 1970, event, peer's fingerprint or "", detail."""
@@ -183,7 +182,7 @@ class LogFile:
         if known is not None and size:
             problem = _compare(known, found, live)
         end = known if known is not None and (live or known.seq >= found.seq) else found
-        log = (known.log if known else found.log) or secrets.token_hex(16)
+        log = (known.log if known else found.log) or os.urandom(16).hex()
 
         rotated = live or (known is not None and not size)
         notes = [make_entry("audit_rotated" if rotated else "audit_opened", {"log": log})]

@@ -13,8 +13,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pqc_iiot.audit.record import is_fingerprint
-from pqc_iiot.errors import StateError
+from ..errors import StateError
+from .record import is_fingerprint
 
 _MAX_BYTES = 1024
 

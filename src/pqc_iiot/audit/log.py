@@ -17,10 +17,10 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final
 
-from pqc_iiot.audit.catalogue import BY_REASON, EVENTS, FIELDS, Event, Severity, Value
-from pqc_iiot.audit.file import Entry, LogFile, make_entry
-from pqc_iiot.audit.record import MAX_TEXT, clean_text, is_fingerprint
-from pqc_iiot.errors import PqcIiotError, StateError
+from ..errors import PqcIiotError, StateError
+from .catalogue import BY_REASON, EVENTS, FIELDS, Event, Severity, Value
+from .file import Entry, LogFile, make_entry
+from .record import MAX_TEXT, clean_text, is_fingerprint
 
 _logger = logging.getLogger("pqc_iiot.audit")
 
@@ -29,6 +29,9 @@ _SYNC_URGENT: Final = 0.05  # seconds from one fsync to the next while urgent ev
 _SYNC_LAZY: Final = 1.0  # the same, and for the head file, while other events come
 _RETRY_FIRST, _RETRY_LAST = 0.1, 5.0  # seconds between attempts while the disk fails
 
+_FOR_CALLERS: Final = {
+    name: event for name, event in EVENTS.items() if not event.id.startswith("PQC-6")
+}
 _TYPES: Final = {
     event.name: {field: FIELDS[field].type for field in event.fields} for event in EVENTS.values()
 }
@@ -99,16 +102,16 @@ class AuditLog:
         _logs.add(self)
 
     def emit(self, event: str, /, *, peer: str = "", **fields: Value) -> None:
-        """Record one event of the catalogue, by its name.
+        """Record one event of the catalogue, by its name; kind 6 is for the log itself.
 
         `peer` is the fingerprint of the peer concerned (64 hex digits) or "". Texts longer
         than 256 characters are cut. Raises `ValueError` for what is a mistake in the
         calling code: an event, field or type that is not in the catalogue (bytes never
         are), an integer beyond 64 bits, a `peer` that is no fingerprint.
         """
-        row = EVENTS.get(event)
+        row = _FOR_CALLERS.get(event)
         if row is None:
-            raise ValueError(f"no event {event!r} in the audit catalogue")
+            raise ValueError(f"no event {event!r} for callers in the audit catalogue")
         self._put(row, peer, fields)
 
     def emit_error(self, error: PqcIiotError, /, *, peer: str = "", **fields: Value) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pqc_iiot.audit.record import MAX_LINE, AuditRecord
-from pqc_iiot.errors import StateError
+from ..errors import StateError
+from .record import MAX_LINE, AuditRecord
 
 _BLOCK: Final = 64 * 1024
 

@@ -31,7 +31,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quote
 from typing import Final
 
-from pqc_iiot.audit.catalogue import Severity, Value
+from .catalogue import Severity, Value
 
 NO_HASH: Final = "0" * 64
 """What record 1 carries as `prev`."""
@@ -39,7 +39,7 @@ NO_HASH: Final = "0" * 64
 MAX_TEXT: Final = 256
 """Characters that a text from a caller may have in a record; longer ones are cut."""
 
-MAX_LINE: Final = 16 * 1024
+MAX_LINE: Final = 32 * 1024
 """Bytes in a line at most. Longer lines were not written by this package."""
 
 _SEVERITIES: Final = {severity.label: severity for severity in Severity}

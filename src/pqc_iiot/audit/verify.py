@@ -10,11 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias
 
-from pqc_iiot.audit.head import Head
-from pqc_iiot.audit.record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
-from pqc_iiot.errors import StateError
+from ..errors import StateError
+from .head import Head
+from .record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
 
 _LIMIT: Final = MAX_LINE + 1
+_TORN_TAIL: Final = b'"event":"audit_torn_tail"'
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report lists; `problem_count` counts them all."""
@@ -25,10 +26,11 @@ ProblemKind: TypeAlias = Literal[
 """What is wrong:
 
 `file`: the log cannot be read; `start`: it does not begin as a log does; `unreadable`: a
-line is no record; `missing`: sequence numbers are left out; `repeated`: a sequence number
-comes again or goes back (a copied, inserted or moved line); `changed`: a record is not the
-one that the next record follows; `torn`: the file ends within a line; `head`: the head
-file is damaged, names a later record than the log has, or another one.
+line is no record; `missing`: sequence numbers are left out, or the bytes that a torn tail
+describes; `repeated`: a sequence number comes again or goes back (a copied, inserted or
+moved line); `changed`: a record does not follow the one before it, so one of the two was
+changed; `torn`: the file ends within a line; `head`: the head file is damaged, or names a
+record that the log does not have.
 """
 
 
@@ -123,7 +125,7 @@ class _Check:
 
         A line with the expected `seq` and `prev` is the one that was written if the next
         line's `prev` is its hash, so it needs no parsing. Any other line takes the long
-        way, as do the record that the head file names and the last line.
+        way, as do `audit_torn_tail`, the record that the head file names and the last line.
         """
         head_seq = self._head.seq if self._head else 0
         seq, digest = 0, b""
@@ -135,6 +137,7 @@ class _Check:
                 follows
                 and line.startswith(b'{"v":1,"seq":%d,' % (seq + 1))
                 and line.endswith(b',"prev":"%b"}\n' % digest)
+                and _TORN_TAIL not in line
                 and seq + 1 != head_seq
                 and position < size
             ):
@@ -162,16 +165,19 @@ class _Check:
                 self._garbage = _Garbage(self._line)
             self._garbage.add(raw)
             return False
-        if self._garbage is not None:
-            self._check_garbage(self._garbage, record)
+        self._check_garbage(record)
         self._check_record(record, leaf_hash(line))
         return True
 
-    def _check_garbage(self, garbage: _Garbage, record: AuditRecord) -> None:
-        self._garbage = None
-        if record.event == "audit_torn_tail" and garbage.is_described_by(record):
-            self._torn_tails += 1
-        else:
+    def _check_garbage(self, record: AuditRecord) -> None:
+        """Whether there is garbage in front of a record exactly if the record says so."""
+        garbage, self._garbage = self._garbage, None
+        if record.event == "audit_torn_tail":
+            if garbage is not None and garbage.is_described_by(record):
+                self._torn_tails += 1
+            else:
+                self._add_at("missing", record, "the bytes that it describes are not there")
+        elif garbage is not None:
             self._add("unreadable", garbage.message, line=garbage.line)
 
     def _check_record(self, record: AuditRecord, digest: str) -> None:
@@ -195,7 +201,7 @@ class _Check:
         )
         self._first_seq = record.seq
         self._log = str(record.detail.get("log", ""))
-        if not self._log or not (created or record.event == "audit_rotated"):
+        if not created and record.event != "audit_rotated":
             self._add_at("start", record, "no log begins with it: records before it are missing")
 
     def _check_end(self) -> None:
