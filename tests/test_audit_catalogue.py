@@ -21,7 +21,10 @@ ERRORS = [
 
 def tables() -> str:
     """The tables of events and fields, as docs/audit.md must show them."""
-    lines = ["| id | event | severity | when | serves | reason | fields |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| id | event | severity | when | serves | reason | fields |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {event.id} | `{event.name}` | {event.severity.label} | {event.when} "
         f"| {event.requirement} | {f'`{event.reason}`' if event.reason else ''} "
@@ -90,9 +93,7 @@ def test_severities_are_those_of_ocsf() -> None:
 def test_the_longest_record_of_every_event_fits_in_a_line() -> None:
     longest = clean_text("\U0001f512" * (MAX_TEXT + 1))  # twelve bytes each when escaped
     for event in EVENTS.values():
-        detail = {
-            name: longest if FIELDS[name].type is str else -(2**64) for name in event.fields
-        }
+        detail = {name: longest if FIELDS[name].type is str else -(2**64) for name in event.fields}
         constant = encode_constant(
             event.id, event.name, event.severity.label, event.reason, longest
         )
