@@ -16,6 +16,7 @@ from .record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
 
 _LIMIT: Final = MAX_LINE + 1
 _TORN_TAIL: Final = b'"event":"audit_torn_tail"'
+_NAME_END: Final = 128  # that text ends before it in a line, whatever the sequence
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report lists; `problem_count` counts them all."""
@@ -137,7 +138,7 @@ class _Check:
                 follows
                 and line.startswith(b'{"v":1,"seq":%d,' % (seq + 1))
                 and line.endswith(b',"prev":"%b"}\n' % digest)
-                and _TORN_TAIL not in line
+                and line.find(_TORN_TAIL, 0, _NAME_END) < 0
                 and seq + 1 != head_seq
                 and position < size
             ):
