@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TypeVar
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, TransportError
 
-__all__ = ["Delivery", "Transport", "check_filter", "check_topic", "topic_matches"]
+__all__ = ["Delivery", "Transport", "check_filter", "check_qos", "check_topic", "topic_matches"]
 
 MAX_TOPIC = 65_535
 """Bytes in a topic name or filter at most (MQTT 5, 4.7.3)."""
@@ -31,8 +31,8 @@ _FORBIDDEN = re.compile(
 _TransportT = TypeVar("_TransportT", bound="Transport")
 
 
-def _nothing() -> None:
-    pass
+def no_ack() -> None:
+    """The acknowledgement of what needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Delivery:
     topic: str
     payload: bytes = field(repr=False)
     retained: bool
-    _ack: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    _ack: Callable[[], None] = field(default=no_ack, repr=False, compare=False)
 
     def ack(self) -> None:
         """Tell the broker that this message is ours now (PUBACK at QoS 1, PUBREC at 2).
@@ -137,6 +137,17 @@ def check_filter(topic_filter: str) -> None:
             f"topic filter {topic_filter!r} has a wildcard in the wrong place",
             hint="+ stands for one whole level, # for all remaining ones at the end.",
         )
+
+
+def check_qos(qos: int) -> None:
+    """Raise `InvalidInputError` unless `qos` is 0, 1 or 2."""
+    if qos not in (0, 1, 2):
+        raise InvalidInputError(f"QoS {qos!r}", hint="Use 0, 1 or 2.")
+
+
+def closed_error() -> TransportError:
+    """What everybody gets who uses a closed transport."""
+    return TransportError("the transport is closed", hint="Make a new one.")
 
 
 def _unshared(topic_filter: str) -> str:

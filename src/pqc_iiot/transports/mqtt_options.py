@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidInputError
@@ -88,6 +89,13 @@ class MqttOptions:
         }.items():
             object.__setattr__(self, name, value)
         self._check()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> MqttOptions:
+        """The same, for options that arrive as a mapping; unknown names are refused."""
+        unknown = set(options).difference(f.name for f in fields(cls) if f.init)
+        _require(not unknown, f"unknown MQTT options {sorted(unknown)}", "See MqttOptions.")
+        return cls(url, **options)
 
     def _check(self) -> None:
         _require_text("user name", self.username or "-")
