@@ -23,13 +23,21 @@ refuses it. Arguments of another type raise `TypeError`.
 
 from typing import final
 
+from .suites import Suite
+
 __all__ = [
+    "EnvelopeHeader",
     "KemPrivateKey",
     "KemPublicKey",
     "Secret",
     "SigPrivateKey",
     "SigPublicKey",
     "argon2id",
+    "envelope_aad",
+    "envelope_frame",
+    "envelope_plaintext",
+    "envelope_protected",
+    "envelope_to_be_signed",
     "fail_closed",
     "hpke_open",
     "hpke_seal",
@@ -280,3 +288,87 @@ def measure(operation: str, samples: int, calls: int) -> list[float]:
 
     Raises `InvalidInputError` for an unknown operation.
     """
+
+@final
+class EnvelopeHeader:
+    """What a frame says of itself in the clear; nothing of it is verified.
+
+    `suite` is the recipient's. Key ids have 8 bytes; `protected` is the header that
+    everything is bound to, as an encoded byte string.
+    """
+
+    def __new__(cls, frame: bytes, suites: dict[int, Suite]) -> EnvelopeHeader:
+        """Take a frame apart; `suites` maps COSE algorithm numbers to suites.
+
+        Raises `InvalidFrameError` for anything that is not a frame in deterministic
+        encoding, or whose suite is not among `suites`.
+        """
+
+    @property
+    def suite(self) -> Suite:
+        """The recipient's suite."""
+
+    @property
+    def recipient(self) -> bytes:
+        """The recipient's key id, 8 bytes."""
+
+    @property
+    def sender(self) -> bytes:
+        """The sender's key id, 8 bytes."""
+
+    @property
+    def sequence(self) -> int:
+        """The sender's number for this frame, 1 to 2^62 - 1."""
+
+    @property
+    def protected(self) -> bytes:
+        """The protected header as an encoded byte string."""
+
+    @property
+    def enc_size(self) -> int:
+        """Length of HPKE's encapsulated key, in bytes."""
+
+    @property
+    def enc(self) -> bytes:
+        """HPKE's encapsulated key."""
+
+    @property
+    def ciphertext(self) -> bytes:
+        """HPKE's ciphertext with its 16-byte tag."""
+
+    def aad(self, context: bytes) -> bytes:
+        """HPKE's aad for this frame in an encoded context (RFC 9052 section 5.3)."""
+
+    def verify(
+        self,
+        key: SigPublicKey,
+        recipient: bytes,
+        sender: bytes,
+        context: bytes,
+        plaintext: bytes,
+    ) -> bytes:
+        """Return the payload of a decrypted frame if `key` signed it.
+
+        `recipient` and `sender` are fingerprints of 32 bytes, `context` is encoded.
+        Raises `AuthenticationError` for every failure.
+        """
+
+def envelope_protected(alg: int, recipient: bytes, sender: bytes, sequence: int) -> bytes:
+    """Encode a protected header as a byte string; key ids have 8 bytes.
+
+    Raises `InvalidInputError` for other sizes or an `alg` above -65537.
+    """
+
+def envelope_aad(protected: bytes, context: bytes) -> bytes:
+    """Encode HPKE's aad (Enc_structure, RFC 9052 section 5.3)."""
+
+def envelope_to_be_signed(
+    protected: bytes, recipient: bytes, sender: bytes, context: bytes, payload: bytes
+) -> bytes:
+    """Encode what the sender signs (Sig_structure, RFC 9052 section 4.4)."""
+
+def envelope_plaintext(payload: bytes, signature: bytes) -> bytes:
+    """Encode the plaintext: a COSE_Sign1 without its tag."""
+
+def envelope_frame(protected: bytes, enc: bytes, ciphertext: bytes) -> bytes:
+    """Encode the whole frame."""

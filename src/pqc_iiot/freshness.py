@@ -29,8 +29,11 @@ _CACHE = 4096
 
 
 def frame_digest(frame: bytes, context: bytes) -> bytes:
-    """8 bytes that tell a frame in its context from others; decides only how loud."""
-    return hashlib.sha256(len(context).to_bytes(4, "big") + context + frame).digest()[:DIGEST_SIZE]
+    """8 bytes that tell a frame in its (encoded) context from others; decides only how
+    loud a refusal is."""
+    digest = hashlib.sha256(context)
+    digest.update(frame)
+    return digest.digest()[:DIGEST_SIZE]
 
 
 @dataclass(slots=True)

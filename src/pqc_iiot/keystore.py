@@ -80,6 +80,8 @@ class Keystore:
 
     def __init__(self, store: Store, policy: Policy, own: bytes, listener: Listener) -> None:
         self._store, self.policy, self.own, self._tell = store, policy, own, listener
+        self.changes = 0
+        """Grows with every change of trust: equal means that what was found still holds."""
         self._by_kid: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_name: dict[str, bytes] = {}
 
@@ -296,6 +298,7 @@ class Keystore:
             self._by_name.pop(dropped.name, None)
 
     def _forget(self, name: str) -> None:
+        self.changes += 1
         self._by_name.pop(name, None)
         for kid in [kid for kid, peer in self._by_kid.items() if peer.name == name]:
             del self._by_kid[kid]

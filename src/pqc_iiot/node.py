@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, overload
 
 from . import envelope
 from .audit import AuditLog
@@ -88,13 +88,14 @@ class Incoming:
     redelivered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Admitted:
+class _Admitted(NamedTuple):
     header: envelope.Header
     peer: Peer
     digest: bytes
     payload: bytes
     context: str
+    trust: int
+    """The keystore's count of changes when `peer` was found trusted."""
 
 
 _Step = TypeVar("_Step", Incoming, _Admitted)
@@ -273,6 +274,7 @@ class Node:
         digest = frame_digest(frame, context)
         stale = False
         with self._lock:
+            trust = self._keystore.changes
             own = self._own(header)  # 2
             policy.require_suite(header.suite)  # 3
             peer = self._trusted(header)  # 4
@@ -291,14 +293,16 @@ class Node:
             raise DuplicateError(
                 f"frame {header.sequence} came again, unchanged", peer=peer.fingerprint.hex()
             )
-        return _Admitted(header, peer, digest, payload, incoming.context)
+        return _Admitted(header, peer, digest, payload, incoming.context, trust)
 
     def _accept(self, item: _Admitted) -> Message:
-        header, sender = item.header, item.peer.fingerprint
-        peer = self._trusted(header)  # 7
-        self._freshness.check(sender, header.sequence, item.digest)
-        self._freshness.stage(sender, header.sequence, item.digest)
-        return Message(peer.name, header.sequence, item.payload, item.context, sender)
+        header, peer, digest, payload, context, trust = item
+        sender, sequence = peer.bundle.fingerprint, header.sequence
+        if trust != self._keystore.changes or peer.state is PeerState.SUPERSEDED:
+            peer = self._trusted(header)  # 7
+        self._freshness.check(sender, sequence, digest)
+        self._freshness.stage(sender, sequence, digest)
+        return Message(peer.name, sequence, payload, context, sender)
 
     def _own(self, header: envelope.Header) -> OwnKeys:
         own = self._identity.own_keys(header.recipient)

@@ -20,6 +20,8 @@ pub enum Error {
     UnknownAlgorithm(i64),
     /// An argument outside its range.
     Parameter(&'static str),
+    /// Bytes from outside that are no frame.
+    Frame(&'static str),
     /// Decryption or verification failed; deliberately not said where.
     Authentication,
     /// The operating system or the library below refused.
@@ -40,6 +42,7 @@ impl fmt::Display for Error {
             Self::InvalidKey(what) => write!(f, "{what} is not valid"),
             Self::UnknownAlgorithm(id) => write!(f, "no algorithm has the identifier {id}"),
             Self::Parameter(what) => write!(f, "{what} is out of range"),
+            Self::Frame(what) => f.write_str(what),
             Self::Authentication => f.write_str("authentication failed"),
             Self::System(what) => write!(f, "{what} failed"),
             Self::SelfTest(what) => write!(f, "the self-test of {what} failed"),

@@ -2,11 +2,13 @@
 //! no sockets, no policy: only primitives, the standards' constructions on them, and
 //! memory that secrets may live in.
 //!
-//! Every operation calls [`selftest::ready`] first and fails once a self-test failed.
+//! Whoever offers these operations asks [`selftest::ready`] before each: it fails once a
+//! self-test failed.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod aead;
+pub mod envelope;
 pub mod error;
 pub mod hash;
 pub mod hpke;
@@ -19,6 +21,8 @@ pub mod secret;
 pub mod selftest;
 pub mod sig;
 
+#[cfg(test)]
+mod test_memory;
 #[cfg(test)]
 mod test_vectors;
 

@@ -4,6 +4,7 @@ use pqc_iiot_core::Error;
 use pyo3::{import_exception, PyErr};
 
 import_exception!(pqc_iiot.errors, AuthenticationError);
+import_exception!(pqc_iiot.errors, InvalidFrameError);
 import_exception!(pqc_iiot.errors, InvalidInputError);
 import_exception!(pqc_iiot.errors, ProviderError);
 import_exception!(pqc_iiot.errors, SelfTestError);
@@ -13,6 +14,7 @@ pub fn raised(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::Authentication => AuthenticationError::new_err(text),
+        Error::Frame(_) => InvalidFrameError::new_err(text),
         Error::System(_) => ProviderError::new_err(text),
         Error::SelfTest(_) => SelfTestError::new_err(text),
         Error::Length { .. }

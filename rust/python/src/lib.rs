@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod envelope;
 mod error;
 mod kem;
 mod primitives;
@@ -13,6 +14,11 @@ mod sig;
 /// The core of PQC-IIoT; see `pqc_iiot` for the public face.
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use crate::envelope::{
+        envelope_aad, envelope_frame, envelope_plaintext, envelope_protected, envelope_to_be_signed,
+        EnvelopeHeader,
+    };
     #[pymodule_export]
     use crate::kem::{KemPrivateKey, KemPublicKey};
     #[pymodule_export]

@@ -145,7 +145,8 @@ fn read_secret(fd: i32, line: bool, limit: usize) -> PyResult<SecretBytes> {
         match usize::try_from(got) {
             Ok(0) => break,
             Ok(got) => len += got,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {
+            }
             Err(_) => return Err(ProviderError::new_err("the secret cannot be read")),
         }
         if line && buffer[len - 1] == b'\n' {

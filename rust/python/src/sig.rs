@@ -51,7 +51,7 @@ impl SigPrivateKey {
 
 /// A signature public key, decoded once for many verifications.
 #[pyclass(frozen, module = "pqc_iiot._core")]
-pub struct SigPublicKey(VerifyingKey);
+pub struct SigPublicKey(pub VerifyingKey);
 
 #[pymethods]
 impl SigPublicKey {
