@@ -13,8 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import cbor2
-
 from . import cose
 from ._core import KemPublicKey, SigPublicKey
 from .errors import InvalidBundleError, InvalidInputError, PolicyError
@@ -114,8 +112,8 @@ def make_bundle(
     signatures = [_signature(keys, own, payload)]
     if previous:
         signatures.append(_signature(previous[1], previous[0].fingerprint, payload))
-    message = cbor2.CBORTag(cose.TAG_SIGN, [b"", {}, payload, signatures])
-    return parse_bundle(cose.dumps(message))
+    message = cose.dumps([b"", {}, payload, signatures])
+    return parse_bundle(cose.TAG_SIGN + message)
 
 
 def _signature(keys: KeySet, own: bytes, payload: bytes) -> list[object]:
@@ -172,13 +170,12 @@ def endorsed_by(bundle: Bundle, previous: Bundle) -> bool:
 
 
 def _parse_message(data: bytes) -> tuple[bytes, tuple[object, ...]]:
-    message = cose.loads(data, MAX_BUNDLE_SIZE, "the bundle", InvalidBundleError)
-    if isinstance(message, cbor2.CBORTag) and message.tag == cose.TAG_SIGN:
-        match message.value:
-            case [b"", Mapping() as unprotected, bytes(payload), tuple(signatures)] if (
-                not unprotected
-            ):
-                return payload, signatures
+    if not data.startswith(cose.TAG_SIGN):
+        raise InvalidBundleError("these bytes are not a bundle")
+    message = data[len(cose.TAG_SIGN) :]
+    match cose.loads(message, MAX_BUNDLE_SIZE, "the bundle", InvalidBundleError):
+        case [b"", Mapping() as unprotected, bytes(payload), tuple(signatures)] if not unprotected:
+            return payload, signatures
     raise InvalidBundleError("these bytes are not a bundle")
 
 

@@ -8,6 +8,7 @@ or on trust is not here.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 
 import cbor2
 
@@ -23,10 +24,18 @@ SENDER_KID, SEQUENCE = -5, -6
 KTY, KEY_ALG, AKP_PUB = 1, 3, -1
 KTY_AKP = 7
 
-TAG_ENCRYPT0, TAG_SIGN = 16, 98
+TAG_SIGN = b"\xd8\x62"
+"""Tag 98 of a `COSE_Sign`, encoded: it stands in front of what `loads` decodes."""
 
 _BYTES = [bytes((value,)) for value in range(256)]
 _HEAD_1, _HEAD_2, _HEAD_4, _HEAD_8 = (struct.Struct(f).pack for f in (">BB", ">BH", ">BI", ">BQ"))
+
+
+class _NoTags(dict[int, Callable[[object, bool], object]]):
+    """Refuses every tag: the decoder would build dates, patterns and decimals from them."""
+
+    def __missing__(self, tag: int) -> Callable[[object, bool], object]:
+        raise ValueError("a tag where none belongs")
 
 
 def head(major: int, value: int) -> bytes:
@@ -58,21 +67,35 @@ def loads(
 ) -> object:
     """Decodes outside bytes: at most `limit` of them, shallow, deterministic, complete.
 
-    Arrays are tuples and maps are read-only mappings, at every depth.
+    Only integers, strings, arrays (as tuples) and maps (as read-only mappings) are known:
+    no tags, and nothing that equals another value, as 1.0 and True equal 1.
     Raises `error`, naming `what`, for anything else.
     """
     if len(data) > limit:
         raise error(f"{what} is longer than {limit} bytes")
     try:
         value: object = cbor2.loads(
-            data, max_depth=8, allow_indefinite=False, allow_duplicate_keys=False, immutable=True
+            data,
+            max_depth=8,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            immutable=True,
+            semantic_decoders=_NoTags(),
         )
         again = dumps(value)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as cause:
         raise error(f"{what} is not CBOR as this protocol uses it") from cause
-    if again != data:
+    if again != data or not _is_plain(value):
         raise error(f"{what} is not in deterministic CBOR encoding")
     return value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.keys())) and all(map(_is_plain, value.values()))
+    return type(value) in {int, bytes, str}
 
 
 def akp_key(alg: int, public_key: bytes) -> dict[int, int | bytes]:
