@@ -15,43 +15,58 @@ from pathlib import Path
 from .errors import InvalidInputError, StateError, StateLockedError, UnsafePermissionsError
 
 _LOCK = "lock"
+_NO_DEVICE = {_LOCK, "audit.log", "audit.head", "identity.new"}
+"""What a creation leaves behind that failed before there were keys; it may be repeated."""
 
 
 class StateFolder:
-    """A state folder, locked for this process until `close`; `check` it before use."""
+    """A state folder, safe to enter and locked for this process until `close`.
+
+    `StateError` where it is missing, `UnsafePermissionsError` where others can read or
+    write anything in it, `StateLockedError` where a process owns it already; with
+    `create`, `InvalidInputError` where something is in it.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = False) -> None:
         self.path = Path(path)
+        self._lock: int | None = None
         if create:
             self._create()
-        self._lock: int | None = self._take_lock()
+        self._check()
+        self._lock = self._take_lock()
+        try:
+            if create:  # Again: another process may have made a device in the meantime.
+                self._require_empty()
+        except BaseException:
+            self.close()
+            raise
 
     def _create(self) -> None:
-        if self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir()):
-            raise InvalidInputError(
-                f"{self.path} is not empty: a device is never made over another",
-                hint="choose another folder, or move this one away",
-            )
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as cause:
             raise StateError(f"{self.path} cannot be made: {cause.strerror}") from cause
+        self._require_empty()
 
-    def check(self) -> None:
-        """Raises `UnsafePermissionsError` where others can read or write anything."""
-        problems = permission_problems(self.path)
-        if problems:
-            path, problem = problems[0]
-            raise UnsafePermissionsError(
-                f"{path}: {problem}",
-                hint=f"chmod 700 {self.path} && chmod -R go= {self.path}",
+    def _require_empty(self) -> None:
+        try:
+            found = {entry.name for entry in self.path.iterdir()}
+        except OSError as cause:
+            raise StateError(f"{self.path} cannot be read: {cause.strerror}") from cause
+        if not found <= _NO_DEVICE:
+            raise InvalidInputError(
+                f"{self.path} is not empty: a device is never made over another",
+                hint="choose another folder, or move this one away",
             )
 
+    def _check(self) -> None:
+        for path, problem, repair in permission_problems(self.path):
+            raise UnsafePermissionsError(f"{path}: {problem}", hint=repair)
+
     def _take_lock(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            raise _no_folder(self.path) from None
+            fd = os.open(self.path / _LOCK, flags, 0o600)
         except OSError as cause:
             raise StateError(f"{self.path} cannot be locked: {cause.strerror}") from cause
         try:
@@ -63,8 +78,9 @@ class StateFolder:
                 f"process {owner or 'unknown'} owns the state folder {self.path}",
                 hint="stop it first, or use its own commands: one process at a time",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # The disk may be full; this only informs.
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return fd
 
     def read(self, name: str, limit: int) -> bytes | None:
@@ -77,14 +93,18 @@ class StateFolder:
         except OSError as cause:
             raise StateError(f"{self.path / name} cannot be read: {cause.strerror}") from cause
         if len(data) > limit:
-            raise StateError(f"{self.path / name} is longer than {limit} bytes")
+            raise StateError(
+                f"{self.path / name} is longer than {limit} bytes",
+                hint="put it back from a backup, or make new keys with: pqc-iiot recover",
+            )
         return data
 
     def write(self, name: str, data: bytes) -> None:
         """Replaces a file durably: written beside, synced, renamed, the folder synced."""
         beside = self.path / f"{name}.new"
         try:
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = os.open(beside, flags, 0o600)
             try:
                 view = memoryview(data)
                 while view:
@@ -118,10 +138,13 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def permission_problems(path: Path) -> list[tuple[Path, str]]:
-    """What is wrong with the folder's and its files' owners and modes."""
+def permission_problems(path: Path) -> list[tuple[Path, str, str]]:
+    """What is wrong with a state folder and its files, and what repairs it: in owner, kind
+    and mode. `StateError` where there is no such folder."""
     try:
         folder = path.lstat()
+        if not stat.S_ISDIR(folder.st_mode):
+            return [(path, "is not a folder itself", "name the folder that it leads to")]
         entries = [(path, folder), *((entry, entry.lstat()) for entry in sorted(path.iterdir()))]
     except FileNotFoundError:
         raise _no_folder(path) from None
@@ -129,14 +152,15 @@ def permission_problems(path: Path) -> list[tuple[Path, str]]:
         raise StateError(f"{path} cannot be read: {cause.strerror}") from cause
     problems = []
     for entry, info in entries:
-        if entry == path and not stat.S_ISDIR(info.st_mode):
-            problems.append((entry, "is not a folder"))
-        elif stat.S_ISLNK(info.st_mode):
-            problems.append((entry, "is a symbolic link"))
+        if not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+            # A link may lead anywhere, and a pipe would make us wait for ever.
+            problems.append((entry, "is neither a file nor a folder", f"rm {entry}"))
         elif info.st_uid != os.geteuid():
-            problems.append((entry, "belongs to another user"))
+            repair = f"run as its owner, or: chown -R {os.geteuid()} {path}"
+            problems.append((entry, "belongs to another user", repair))
         elif info.st_mode & 0o077:
-            problems.append((entry, f"others have access (mode {info.st_mode & 0o777:o})"))
+            problem = f"others have access (mode {info.st_mode & 0o777:o})"
+            problems.append((entry, problem, f"chmod -R go= {path}"))
     return problems
 
 

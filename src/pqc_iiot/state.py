@@ -77,7 +77,6 @@ def create_state(
     policy.require_suite(suite)
     folder = StateFolder(path, create=True)
     try:
-        folder.check()
         audit = AuditLog(folder.path / AUDIT_FILE, device=name)
         try:
             _self_test(audit)
@@ -101,7 +100,6 @@ def load_state(
     """Opens a device's state folder; see `Node.load`."""
     folder = StateFolder(path)
     try:
-        folder.check()
         audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
         try:
             _self_test(audit)
@@ -129,7 +127,6 @@ def recover_state(
     """New keys and an empty store for a device whose state is not to be trusted."""
     folder = StateFolder(path)
     try:
-        folder.check()
         audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
         try:
             _self_test(audit)
