@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -40,7 +41,7 @@ class LockLimitWarning(UserWarning):
     """Some secrets are in memory that the system may swap out."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class State:
     """Everything of an open device."""
 
@@ -50,6 +51,14 @@ class State:
     store: Store
     keystore: Keystore
     freshness: Freshness
+
+    def __post_init__(self) -> None:
+        _open_states.add(self)
+
+    def abandon(self) -> None:
+        """In a forked child: folder and store are the parent's."""
+        self.folder.close()
+        self.store.abandon()
 
     def close(self) -> None:
         """Ends cleanly: numbers and log are durable, the folder is free."""
@@ -61,6 +70,17 @@ class State:
             self.audit.emit("stopped")
             self.audit.close()
             self.folder.close()
+
+
+_open_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for state in list(_open_states):
+        state.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def create_state(

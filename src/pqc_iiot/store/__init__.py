@@ -1,8 +1,8 @@
 """Tables and their transactions. What the numbers in them mean is for others to know.
 
-Every row is authenticated under a key of the device: an edited, swapped, removed or
-restored row is noticed. The whole store put back to an older state is not, from the
-inside: that is what the anchor (`pqc_iiot.anchor`) is for.
+Every row is authenticated under a key of the device: one that was edited, swapped, removed,
+hidden or put back is noticed at opening or when it is read. The whole store put back to an
+older state is not, from the inside: that is what the anchor (`pqc_iiot.anchor`) is for.
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Idempotent."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """In a forked child: never touches again what the parent has open."""
 
 
 def open_store(url: str, folder: Path, mac_key: Secret, *, create: bool = False) -> Store:

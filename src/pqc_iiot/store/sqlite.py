@@ -1,14 +1,17 @@
 """The store in one SQLite file, in WAL mode with a full fsync at each commit.
 
-Each row carries a revision from one counter and a MAC over everything in it. The ledger
-row keeps, for every table, the number of rows and the sum of their revisions, and changes
-with them in the same transaction. Putting back any older rows lowers the sum, and no row
-can be given a higher revision than it last had, so a partial rollback always shows.
+Each row carries a revision from one counter, used once, and a MAC over everything in it.
+The ledger keeps, for every table, the number of its rows and the sum of a MAC of each row
+without its value (a multiset hash, doi:10.1007/978-3-540-40061-5_12), and changes with
+them in the same transaction. At opening all of it is computed again: the table itself is
+read, in the order that look-ups rely on, and each index is compared with it. So a row that
+was put back, removed, added or hidden from a look-up shows before anything is believed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -17,25 +20,27 @@ from pathlib import Path
 from .. import cose
 from .._core import Secret
 from ..errors import StateError, StateTamperedError
-from . import TABLES, Row, Store, StoreStats
+from . import PEERS, PENDING, TABLES, Row, Store, StoreStats
 
 _CHECKPOINT_COMMITS = 256
 """WAL frames are copied into the database this often; each time costs two fsyncs."""
 
-_LAYOUT = """
-CREATE TABLE {table} (
-    key BLOB PRIMARY KEY, kid BLOB NOT NULL, name TEXT NOT NULL,
-    value BLOB NOT NULL, revision INTEGER NOT NULL, mac BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX {table}_revision ON {table} (revision);
-"""
-_INDEXED = """
-CREATE INDEX {table}_kid ON {table} (kid);
-CREATE INDEX {table}_name ON {table} (name);
-"""
-_LEDGER = "CREATE TABLE ledger (id INTEGER PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL);"
-_COLUMNS = "key, kid, name, value, revision, mac"
+_LEDGER = "CREATE TABLE ledger (id INTEGER PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)"
+# The value comes last, so that reading the rest of a row leaves its overflow pages alone.
+_TABLE = """CREATE TABLE {table} (key BLOB PRIMARY KEY, revision INTEGER NOT NULL,
+kid BLOB NOT NULL, name TEXT NOT NULL, mac BLOB NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"""
+_INDEX = "CREATE INDEX {table}_{column} ON {table} ({column})"
+_INDEXES = [(table, column) for table in (PEERS, PENDING) for column in ("kid", "name")]
+_SCHEMA = [
+    _LEDGER,
+    *(_TABLE.format(table=table) for table in TABLES),
+    *(_INDEX.format(table=table, column=column) for table, column in _INDEXES),
+]
 
-_Raw = tuple[bytes, bytes, str, bytes, int, bytes]
+_MODULUS = 1 << 256
+
+_Raw = tuple[bytes, int, bytes, str, bytes, bytes]
+"""A row as it is stored: key, revision, kid, name, mac, value."""
 
 
 class SqliteStore(Store):
@@ -46,7 +51,7 @@ class SqliteStore(Store):
         self._path = path
         self._commits = self._fsyncs = self._written = 0
         self._revision = 0
-        self._ledger: dict[str, list[int]] = {table: [0, 0] for table in TABLES}
+        self._ledger: dict[str, tuple[int, int]] = dict.fromkeys(TABLES, (0, 0))
         self._dirty = False
         if path is not None:
             self._check_file(path, create)
@@ -81,37 +86,71 @@ class SqliteStore(Store):
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")
         execute("PRAGMA wal_autocheckpoint=0")
+        # As sqlite.org/security.html says for files that others may have written to.
         execute("PRAGMA trusted_schema=OFF")
+        execute("PRAGMA cell_size_check=ON")
         if create:
-            script = [_LEDGER, *(_LAYOUT.format(table=table) for table in TABLES)]
-            script += [_INDEXED.format(table=table) for table in ("peers", "pending")]
-            self._db.executescript(f"BEGIN; {''.join(script)} COMMIT;")
             with self.transaction():
+                for statement in _SCHEMA:
+                    execute(statement)
                 self._dirty = True
         else:
+            self._check_schema()
             self._load_ledger()
+            for table in TABLES:
+                self._check_rows(table)
+            for table, column in _INDEXES:
+                self._check_index(table, column)
+
+    def _check_schema(self) -> None:
+        # Triggers, views and partial indexes can make any table look as it should.
+        found = self._db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        if sorted(sql for (sql,) in found) != sorted(_SCHEMA):
+            raise _tampered("its tables are other ones")
 
     def _load_ledger(self) -> None:
-        row = self._db.execute("SELECT value, mac FROM ledger WHERE id = 1").fetchone()
-        if row is None or not self._key.verify_mac(b"ledger" + row[0], row[1]):
-            raise _tampered("its ledger is not authentic")
-        match cose.loads(row[0], 1024, "the ledger", StateTamperedError):
+        match self._db.execute("SELECT value, mac FROM ledger").fetchall():
+            case [(bytes(value), bytes(mac))] if self._key.verify_mac(b"ledger" + value, mac):
+                pass
+            case _:
+                raise _tampered("its ledger is not authentic")
+        match cose.loads(value, 1024, "the ledger", StateTamperedError):
             case [int(revision), Mapping() as ledger] if set(ledger) == set(TABLES):
                 self._revision = revision
-                self._ledger = {table: [*ledger[table]] for table in TABLES}
+                self._ledger = {
+                    table: (count, int.from_bytes(digest, "big"))
+                    for table, (count, digest) in ledger.items()
+                }
             case _:
                 raise _tampered("its ledger has another shape")
-        for table, expected in self._ledger.items():
-            found = self._db.execute(
-                f"SELECT COUNT(*), COALESCE(SUM(revision), 0) FROM {table}"  # noqa: S608 - ours
-            ).fetchone()
-            if list(found) != expected:
-                raise _tampered(f"rows of {table} were removed, added or put back")
+
+    def _check_rows(self, table: str) -> None:
+        count = digest = 0
+        before = b""
+        # The column `mac` is in no index: so the rows are read, and in the key's order.
+        query = f"SELECT key, revision, kid, name, mac FROM {table}"  # noqa: S608 - all ours
+        for key, *rest, _ in self._db.execute(query):
+            if not (isinstance(key, bytes) and before < key):
+                raise _tampered(f"rows of {table} are not where look-ups find them")
+            count, digest, before = count + 1, digest + self._digest(table, key, *rest), key
+        if (count, digest % _MODULUS) != self._ledger[table]:
+            raise _tampered(f"rows of {table} were removed, added, edited or put back")
+
+    def _check_index(self, table: str, column: str) -> None:
+        index = f"{table}_{column}"
+        query = (
+            f"SELECT COUNT(*) FROM {table} AS t WHERE t.mac <> x'' AND EXISTS ("  # noqa: S608
+            f"SELECT 1 FROM {table} AS i INDEXED BY {index}"
+            f" WHERE i.{column} = t.{column} AND i.key = t.key)"
+            f" UNION ALL SELECT COUNT({column}) FROM {table} INDEXED BY {index}"
+        )
+        if {count for (count,) in self._db.execute(query)} != {self._ledger[table][0]}:
+            raise _tampered(f"{index} does not lead to every row")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """See `Store`."""
-        before = self._revision, {table: [*row] for table, row in self._ledger.items()}
+        before = self._revision, dict(self._ledger)
         try:
             with _translated():
                 self._db.execute("BEGIN IMMEDIATE")
@@ -133,7 +172,11 @@ class SqliteStore(Store):
             self._checkpoint()
 
     def _write_ledger(self) -> None:
-        value = cose.dumps([self._revision, self._ledger])
+        ledger = {
+            table: [count, digest.to_bytes(32, "big")]
+            for table, (count, digest) in self._ledger.items()
+        }
+        value = cose.dumps([self._revision, ledger])
         self._db.execute(
             "INSERT OR REPLACE INTO ledger VALUES (1, ?, ?)",
             (value, self._key.mac(b"ledger" + value)),
@@ -166,49 +209,50 @@ class SqliteStore(Store):
 
     def _select(self, table: str, where: str, *arguments: object) -> Iterator[Row]:
         with _translated():
-            query = f"SELECT {_COLUMNS} FROM {table} {where}"  # noqa: S608 - all ours
+            query = f"SELECT * FROM {table} {where}"  # noqa: S608 - all ours
             for raw in self._db.execute(query, arguments):
                 yield self._authentic(table, raw)
 
     def _authentic(self, table: str, raw: _Raw) -> Row:
-        key, kid, name, value, revision, mac = raw
-        if not (
-            isinstance(revision, int)
-            and isinstance(mac, bytes)
-            and self._key.verify_mac(_to_be_authenticated(table, raw), mac)
-        ):
+        key, revision, kid, name, mac, value = raw
+        signed = _to_be_authenticated(table, key, revision, kid, name, value)
+        if not (isinstance(mac, bytes) and self._key.verify_mac(signed, mac)):
             raise _tampered(f"a row of {table} is not authentic")
         return Row(key, value, kid, name)
 
     def put(self, table: str, row: Row) -> None:
         """See `Store`."""
-        old = self._revision_of(table, row.key)
+        self._discount(table, row.key)
         self._revision += 1
-        raw = (row.key, row.kid, row.name, row.value, self._revision)
-        mac = self._key.mac(_to_be_authenticated(table, raw))
+        head = (row.key, self._revision, row.kid, row.name)
+        mac = self._key.mac(_to_be_authenticated(table, *head, row.value))
         self._db.execute(
             f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (*raw, mac),
+            (*head, mac, row.value),
         )
-        entry = self._ledger[table]
-        entry[0] += old is None
-        entry[1] += self._revision - (old or 0)
+        count, digest = self._ledger[table]
+        self._ledger[table] = count + 1, (digest + self._digest(table, *head)) % _MODULUS
         self._written += 1
         self._dirty = True
 
     def delete(self, table: str, key: bytes) -> None:
         """See `Store`."""
-        old = self._revision_of(table, key)
-        if old is not None:
+        if self._discount(table, key):
             self._db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))  # noqa: S608
-            self._ledger[table][0] -= 1
-            self._ledger[table][1] -= old
             self._dirty = True
 
-    def _revision_of(self, table: str, key: bytes) -> int | None:
-        query = f"SELECT revision FROM {table} WHERE key = ?"  # noqa: S608
-        found = self._db.execute(query, (key,)).fetchone()
-        return None if found is None else int(found[0])
+    def _discount(self, table: str, key: bytes) -> bool:
+        """Takes a row out of the ledger, if it is there."""
+        query = f"SELECT key, revision, kid, name FROM {table} WHERE key = ?"  # noqa: S608
+        old = self._db.execute(query, (key,)).fetchone()
+        if old is not None:
+            count, digest = self._ledger[table]
+            self._ledger[table] = count - 1, (digest - self._digest(table, *old)) % _MODULUS
+        return old is not None
+
+    def _digest(self, table: str, *head: object) -> int:
+        """What a row adds to its table's sum. (A row's own MAC is over six parts.)"""
+        return int.from_bytes(self._key.mac(cose.dumps([table, *head])), "big")
 
     def stats(self) -> StoreStats:
         """See `Store`."""
@@ -219,9 +263,16 @@ class SqliteStore(Store):
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
+    def abandon(self) -> None:
+        """See `Store`."""
+        # Closing would check-point and remove the WAL that the parent goes on writing
+        # (sqlite.org/howtocorrupt.html, 2.6), and so would the interpreter at its end: a
+        # reference that nobody gives back keeps the connection open until the process ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
 
-def _to_be_authenticated(table: str, raw: tuple[object, ...]) -> bytes:
-    return cose.dumps([table, *raw[:5]])
+
+def _to_be_authenticated(table: str, *parts: object) -> bytes:
+    return cose.dumps([table, *parts])
 
 
 def _tampered(what: str) -> StateTamperedError:
@@ -236,6 +287,8 @@ def _translated() -> Iterator[None]:
     """SQLite's errors as ours: damage is told from what a full disk does."""
     try:
         yield
+    except sqlite3.ProgrammingError as cause:
+        raise StateError(f"the state is not open: {cause}") from cause
     except sqlite3.OperationalError as cause:
         raise StateError(
             f"the state cannot be read or written: {cause}",
