@@ -89,7 +89,8 @@ class Freshness:
             edge = self._mark.edge + self._block
             if edge > MAX_SEQUENCE:
                 raise StateError(
-                    "the sequence numbers are used up", hint="rotate: pqc-iiot id rotate"
+                    "the sequence numbers are used up",
+                    hint="start again with new keys: pqc-iiot recover",
                 )
             self._advance(Mark(self._mark.epoch, edge))
         number = self._next
@@ -139,10 +140,14 @@ class Freshness:
             with self._store.transaction():
                 self.put_staged()
         except BaseException:
-            for sender in self._staged:
-                self._seen.pop(sender, None)
-            self._staged.clear()
+            self.forget_staged()
             raise
+        self._staged.clear()
+
+    def forget_staged(self) -> None:
+        """Takes back what is staged: those numbers have not been accepted."""
+        for sender in self._staged:
+            self._seen.pop(sender, None)
         self._staged.clear()
 
     def seen(self, sender: bytes) -> tuple[int, int]:

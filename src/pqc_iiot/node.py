@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, overload
 
 from . import envelope
 from .audit import AuditLog
-from .bundle import Bundle
+from .bundle import KID_SIZE, Bundle
 from .errors import (
     DuplicateError,
     InvalidFrameError,
@@ -219,8 +219,9 @@ class Node:
                     )
                 peer = self._keystore.recipient(to)
                 self.policy.require_suite(peer.bundle.suite)
-                sequence = self._freshness.next_number()
                 own = self._identity.current
+                self.policy.require_suite(own.bundle.suite)
+                sequence = self._freshness.next_number()
         except PqcIiotError as error:
             self._refused(error, name=to, context=context)
             raise
@@ -247,13 +248,25 @@ class Node:
         `StateError` where the commit fails: then none of them has been accepted.
         """
         self._check_usable()
-        admitted = [self._attempt(self._admit, incoming) for incoming in frames]
-        with self._lock:
+        try:
+            admitted = [self._attempt(self._admit, incoming) for incoming in frames]
+            with self._lock:
+                return self._accept_all(admitted)
+        except StateError as error:
+            self._refused(error)
+            raise
+
+    def _accept_all(self, admitted: list[_Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
+        self._check_usable()
+        try:
             results = [
                 item if isinstance(item, PqcIiotError) else self._attempt(self._accept, item)
                 for item in admitted
             ]
             self._freshness.commit()
+        except BaseException:
+            self._freshness.forget_staged()
+            raise
         return results
 
     def _attempt(self, step: Callable[[_Step], _Result], item: _Step) -> _Result | PqcIiotError:
@@ -287,6 +300,8 @@ class Node:
                     raise
                 stale = True
         payload = envelope.open_(header, own, peer, context)  # 6
+        if len(payload) > policy.max_payload:  # 1, exactly
+            raise InvalidFrameError(f"the payload has {len(payload)} bytes, more than allowed")
         if stale:
             # A retained message may be older than the frames that are remembered. It is
             # authentic, and the sender uses no number twice: it is the identical one.
@@ -314,8 +329,11 @@ class Node:
         peer = self._keystore.sender(header.sender)
         self.policy.require_suite(peer.bundle.suite)
         if peer.state is PeerState.SUPERSEDED:
+            successor = self._keystore.sender(peer.successor[:KID_SIZE])
             first, last = self._freshness.seen(peer.successor)
-            if last and last >= first + self.policy.rotation_overlap:
+            if successor.state is PeerState.SUPERSEDED or (
+                last and last >= first + self.policy.rotation_overlap
+            ):
                 raise RevokedPeerError(
                     f"{peer.name} has new keys, and the overlap for the old ones is over",
                     peer=peer.fingerprint.hex(),
@@ -364,6 +382,7 @@ class Node:
 
     def status(self) -> Status:
         """Facts and counters for people and monitoring."""
+        self._check_usable()
         with self._lock:
             return status_of(self._usable_state())
 
@@ -377,9 +396,12 @@ class Node:
 
     def close(self) -> None:
         """Ends cleanly; idempotent. In a forked child it only lets go."""
+        if os.getpid() != self._pid:  # The lock may be held for ever.
+            self._state = None
+            return
         with self._lock:
             state, self._state = self._state, None
-            if state is not None and os.getpid() == self._pid:
+            if state is not None:
                 state.close()
 
     def __enter__(self) -> Node:

@@ -56,30 +56,31 @@ class Peers:
 
     def get(self, what: str) -> Peer:
         """A peer in any state, by name or fingerprint; `UnknownPeerError` otherwise."""
+        self._check_usable()
         with self._lock:
-            self._check_usable()
             return self._keystore.find(what)
 
     def list(self) -> tuple[Peer, ...]:
         """Every key set on the list, in any state."""
+        self._check_usable()
         with self._lock:
-            self._check_usable()
             return tuple(self._keystore.peers())
 
     def pending(self) -> tuple[Bundle, ...]:
         """Bundles that wait for approval, oldest first; at most `policy.max_pending`."""
+        self._check_usable()
         with self._lock:
-            self._check_usable()
             return tuple(self._keystore.pending())
 
     def counts(self) -> tuple[int, int]:
         """How many key sets are on the list, and how many bundles wait."""
+        self._check_usable()
         with self._lock:
             return self._keystore.counts()
 
     def _logged(self, action: Callable[[], _T], bundle: bytes | Bundle, transport: str) -> _T:
+        self._check_usable()
         with self._lock:
-            self._check_usable()
             try:
                 return action()
             except InvalidInputError:
