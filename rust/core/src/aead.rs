@@ -4,7 +4,9 @@ use aws_lc_rs::aead::{
     Aad, Algorithm, LessSafeKey, Nonce, UnboundKey, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305,
 };
 
-use crate::error::{exact, Error, Result};
+use zeroize::Zeroize;
+
+use crate::error::{array, exact, Error, Result};
 
 /// Nonce length of every AEAD here, in bytes.
 pub const NONCE_LEN: usize = 12;
@@ -62,28 +64,42 @@ impl Aead {
             .map_err(|_| Error::InvalidKey("the AEAD key"))
     }
 
-    /// Encrypts `plaintext` to `out`: ciphertext and tag are appended.
-    pub fn seal_to(
+    /// Encrypts `data` in place; the result is its tag.
+    pub fn seal_in_place(
+        self,
+        key: &[u8],
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> Result<[u8; TAG_LEN]> {
+        let tag = self
+            .key(key)?
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), data)
+            .map_err(|_| Error::Parameter("the plaintext's length"))?;
+        array("the AEAD tag", tag.as_ref())
+    }
+
+    /// Encrypts `plaintext`: ciphertext and tag.
+    pub fn seal(
         self,
         key: &[u8],
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         plaintext: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        let start = out.len();
-        out.reserve(plaintext.len() + TAG_LEN);
+    ) -> Result<Vec<u8>> {
+        // The exact capacity up front: a vector that grows leaves a copy behind.
+        let mut out = Vec::with_capacity(plaintext.len() + TAG_LEN);
         out.extend_from_slice(plaintext);
-        let tag = self
-            .key(key)?
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(aad),
-                &mut out[start..],
-            )
-            .map_err(|_| Error::Parameter("the plaintext's length"))?;
-        out.extend_from_slice(tag.as_ref());
-        Ok(())
+        match self.seal_in_place(key, nonce, aad, &mut out) {
+            Ok(tag) => {
+                out.extend_from_slice(&tag);
+                Ok(out)
+            }
+            Err(error) => {
+                out.zeroize();
+                Err(error)
+            }
+        }
     }
 
     /// Decrypts in place: `data` is ciphertext and tag, the result is its plaintext part.

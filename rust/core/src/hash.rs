@@ -1,4 +1,5 @@
-//! SHA-3 and SHAKE (FIPS 202), HKDF (RFC 5869) and HMAC-SHA-256 (RFC 2104).
+//! SHA-3 and SHAKE (FIPS 202), HKDF (RFC 5869) and HMAC-SHA-256 (RFC 2104). Callers run
+//! what is secret inside [`crate::memory::burning`].
 
 use aws_lc_rs::{hkdf, hmac};
 
@@ -58,12 +59,17 @@ pub fn hkdf_extract(hash: Sha2, salt: &[u8], ikm: &[&[u8]]) -> Result<SecretByte
 }
 
 /// HKDF-Expand (RFC 5869 section 2.3) into `out`, at most 255 times the hash's length.
+/// `prk` is at most 64 bytes.
 pub fn hkdf_expand(hash: Sha2, prk: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<()> {
     struct Len(usize);
     impl hkdf::KeyType for Len {
         fn len(&self) -> usize {
             self.0
         }
+    }
+    if prk.len() > Sha2::Sha512.len() {
+        // Here, because the library panics.
+        return Err(Error::Parameter("the HKDF key's length"));
     }
     if out.is_empty() {
         return Ok(());
@@ -74,14 +80,10 @@ pub fn hkdf_expand(hash: Sha2, prk: &[u8], info: &[&[u8]], out: &mut [u8]) -> Re
         .map_err(|_| Error::Parameter("the HKDF output length"))
 }
 
-/// HMAC-SHA-256 over `parts`, 32 bytes.
-pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for part in parts {
-        mac.update(part);
-    }
+/// HMAC-SHA-256 over `data`, 32 bytes.
+pub fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
     let mut tag = [0; 32];
-    tag.copy_from_slice(mac.sign().as_ref());
+    tag.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data).as_ref());
     tag
 }
 

@@ -1,9 +1,9 @@
 //! HPKE base mode (RFC 9180 section 5, with the one-stage KDFs of its successor,
 //! draft-ietf-hpke-hpke, and the KEMs of draft-ietf-hpke-pq), single-shot.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::aead::{Aead, NONCE_LEN, TAG_LEN};
+use crate::aead::{Aead, NONCE_LEN};
 use crate::error::{Error, Result};
 use crate::hash::{hkdf_expand, hkdf_extract, shake128, shake256, Sha2};
 use crate::kem::{PrivateKey, PublicKey, SharedSecret};
@@ -12,6 +12,8 @@ use crate::memory::burning;
 const VERSION: &[u8] = b"HPKE-v1";
 const MODE_BASE: u8 = 0;
 const MAX_SECRET: usize = 64;
+/// What the key schedule and the AEAD leave on the stack, and a margin.
+const STACK: usize = 8192;
 
 /// A KDF by its HPKE identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,18 +132,16 @@ impl Suite {
                 input.extend_from_slice(&[MODE_BASE, 0, 0]);
                 input.extend_from_slice(&info_len.to_be_bytes());
                 input.extend_from_slice(info);
-                burning::<2048, _>(|| {
-                    let mut okm = Zeroizing::new([0u8; 32 + NONCE_LEN + MAX_SECRET]);
-                    let okm = &mut okm[..total];
-                    if self.kdf == Kdf::Shake128 {
-                        shake128(&input, okm);
-                    } else {
-                        shake256(&input, okm);
-                    }
-                    context.key[..key_len].copy_from_slice(&okm[..key_len]);
-                    context.base_nonce.copy_from_slice(&okm[key_len..key_len + NONCE_LEN]);
-                    exporter_secret.copy_from_slice(&okm[key_len + NONCE_LEN..]);
-                });
+                let mut okm = Zeroizing::new([0u8; 32 + NONCE_LEN + MAX_SECRET]);
+                let okm = &mut okm[..total];
+                if self.kdf == Kdf::Shake128 {
+                    shake128(&input, okm);
+                } else {
+                    shake256(&input, okm);
+                }
+                context.key[..key_len].copy_from_slice(&okm[..key_len]);
+                context.base_nonce.copy_from_slice(&okm[key_len..key_len + NONCE_LEN]);
+                exporter_secret.copy_from_slice(&okm[key_len + NONCE_LEN..]);
             }
         }
         Ok(context)
@@ -156,14 +156,14 @@ impl Suite {
         plaintext: &[u8],
     ) -> Result<(Vec<u8>, Vec<u8>)> {
         let (enc, secret) = recipient.encapsulate()?;
-        let context = self.key_schedule(recipient.kem().id(), &secret, info)?;
-        let mut ciphertext = Vec::with_capacity(plaintext.len() + TAG_LEN);
-        context.seal(0, aad, plaintext, &mut ciphertext)?;
+        let ciphertext = burning::<STACK, _>(|| {
+            self.key_schedule(recipient.kem().id(), &secret, info)?.seal(0, aad, plaintext)
+        })?;
         Ok((enc, ciphertext))
     }
 
     /// Decrypts what [`Suite::seal`] made. Every failure is [`Error::Authentication`]
-    /// but a length that cannot be right.
+    /// but a wrong length of `enc` or `info`.
     pub fn open(
         self,
         recipient: &PrivateKey,
@@ -176,18 +176,12 @@ impl Suite {
             Err(Error::InvalidKey(_)) => return Err(Error::Authentication),
             other => other?,
         };
-        let context = self.key_schedule(recipient.kem().id(), &secret, info)?;
         let mut data = ciphertext.to_vec();
-        match context.open(0, aad, &mut data) {
-            Ok(len) => {
-                data.truncate(len);
-                Ok(data)
-            }
-            Err(error) => {
-                data.zeroize();
-                Err(error)
-            }
-        }
+        let len = burning::<STACK, _>(|| {
+            self.key_schedule(recipient.kem().id(), &secret, info)?.open(0, aad, &mut data)
+        })?;
+        data.truncate(len);
+        Ok(data)
     }
 }
 
@@ -205,8 +199,8 @@ impl Context {
         &self.key[..self.aead.key_len()]
     }
 
-    fn seal(&self, sequence: u64, aad: &[u8], plaintext: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        self.aead.seal_to(self.key(), self.nonce(sequence), aad, plaintext, out)
+    fn seal(&self, sequence: u64, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>> {
+        self.aead.seal(self.key(), self.nonce(sequence), aad, plaintext)
     }
 
     fn open(&self, sequence: u64, aad: &[u8], data: &mut [u8]) -> Result<usize> {

@@ -51,14 +51,11 @@ fn prepare(operation: &str) -> Result<Operation> {
     };
     Ok(match operation {
         "AES-256-GCM seal 64" => Box::new(move || {
-            let mut out = Vec::with_capacity(80);
-            Aead::Aes256Gcm.seal_to(&[7; 32], [1; 12], &[2; 64], black_box(&message), &mut out)?;
-            black_box(out);
+            black_box(Aead::Aes256Gcm.seal(&[7; 32], [1; 12], &[2; 64], black_box(&message))?);
             Ok(())
         }),
         "AES-256-GCM open 64" => {
-            let mut sealed = Vec::new();
-            Aead::Aes256Gcm.seal_to(&[7; 32], [1; 12], &[2; 64], &message, &mut sealed)?;
+            let sealed = Aead::Aes256Gcm.seal(&[7; 32], [1; 12], &[2; 64], &message)?;
             Box::new(move || {
                 let mut data = sealed.clone();
                 black_box(Aead::Aes256Gcm.open_in_place(&[7; 32], [1; 12], &[2; 64], &mut data)?);

@@ -6,18 +6,20 @@
 //! the memory is used all the same and counted in [`stats`]: a device must not stop
 //! because of a limit, but its operator must see it.
 
-use std::alloc::Layout;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use zeroize::Zeroize;
+use zeroize::{optimization_barrier, zeroize_stack};
 
 use crate::error::{Error, Result};
 
 const REGION: usize = 64 * 1024;
 const SMALLEST: usize = 32;
 const LARGEST: usize = 4096;
+/// Far more than any secret; a bound that no arithmetic here can overflow.
+const MOST: usize = 1 << 30;
 const CLASSES: usize = (LARGEST / SMALLEST).trailing_zeros() as usize + 1;
 
 /// What the secret memory of this process looks like now, in bytes.
@@ -32,17 +34,16 @@ pub struct MemoryStats {
 }
 
 struct Arena {
-    free: [Vec<usize>; CLASSES],
-    /// Mappings of their own that the kernel refused to lock, by address.
-    unlocked: Vec<usize>,
+    free: [Vec<NonNull<u8>>; CLASSES],
+    /// Mappings of their own that the kernel refused to lock.
+    unlocked: Vec<NonNull<u8>>,
     stats: MemoryStats,
 }
 
-static ARENA: Mutex<Arena> = Mutex::new(Arena {
-    free: [const { Vec::new() }; CLASSES],
-    unlocked: Vec::new(),
-    stats: MemoryStats { locked: 0, unlocked: 0, lock_failures: 0 },
-});
+// SAFETY: the pointers are to memory that the arena alone owns and never reads through.
+unsafe impl Send for Arena {}
+
+static ARENA: Mutex<Arena> = Mutex::new(Arena::new());
 
 fn arena() -> MutexGuard<'static, Arena> {
     // Nothing under the lock can leave the arena half-changed, so poison means nothing.
@@ -54,102 +55,124 @@ pub fn stats() -> MemoryStats {
     arena().stats
 }
 
+impl Arena {
+    const fn new() -> Self {
+        Self {
+            free: [const { Vec::new() }; CLASSES],
+            unlocked: Vec::new(),
+            stats: MemoryStats { locked: 0, unlocked: 0, lock_failures: 0 },
+        }
+    }
+
+    fn allocate(&mut self, size: usize) -> Result<NonNull<u8>> {
+        let Some(class) = class_of(size) else {
+            let len = own_mapping_len(size)?;
+            let (data, locked) = map(len)?;
+            if !locked {
+                self.unlocked.push(data);
+            }
+            self.count(len, locked);
+            return Ok(data);
+        };
+        if let Some(data) = self.free[class].pop() {
+            return Ok(data);
+        }
+        let (region, locked) = map(REGION)?;
+        self.count(REGION, locked);
+        let step = SMALLEST << class;
+        // SAFETY: every offset lies inside the REGION bytes just mapped.
+        let rest = (step..REGION).step_by(step).map(|at| unsafe { region.add(at) });
+        self.free[class].extend(rest);
+        Ok(region)
+    }
+
+    fn count(&mut self, len: usize, locked: bool) {
+        if locked {
+            self.stats.locked += len;
+        } else {
+            self.stats.unlocked += len;
+            self.stats.lock_failures += 1;
+        }
+    }
+
+    /// # Safety
+    /// `data` must come from `allocate(size)` of this arena, be wiped and not be used
+    /// afterwards.
+    unsafe fn release(&mut self, data: NonNull<u8>, size: usize) {
+        if let Some(class) = class_of(size) {
+            return self.free[class].push(data);
+        }
+        let Ok(len) = own_mapping_len(size) else { return };
+        // SAFETY: `map` made this mapping, and its guard pages, for `allocate(size)`.
+        unsafe { libc::munmap(data.as_ptr().sub(page()).cast(), len + 2 * page()) };
+        match self.unlocked.iter().position(|&other| other == data) {
+            Some(at) => {
+                self.unlocked.swap_remove(at);
+                self.stats.unlocked -= len;
+            }
+            None => self.stats.locked -= len,
+        }
+    }
+}
+
 fn page() -> usize {
     // SAFETY: sysconf has no preconditions.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// A mapping of `len` usable bytes (a multiple of the page) between two guard pages.
-fn map(len: usize, stats: &mut MemoryStats) -> Result<(*mut u8, bool)> {
-    let guard = page();
+fn class_of(size: usize) -> Option<usize> {
+    let units = size.div_ceil(SMALLEST);
+    (size <= LARGEST).then(|| units.next_power_of_two().trailing_zeros() as usize)
+}
+
+fn own_mapping_len(size: usize) -> Result<usize> {
+    if size > MOST {
+        return Err(Error::Parameter("the size of a secret"));
+    }
+    Ok(size.next_multiple_of(page()))
+}
+
+/// A mapping of `len` usable bytes (a multiple of the page) between two guard pages, and
+/// whether it is locked in RAM.
+fn map(len: usize) -> Result<(NonNull<u8>, bool)> {
+    const FAILED: Error = Error::System("mapping memory for secrets");
+    let whole = len + 2 * page();
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no
     // existing memory; the result is checked before use.
     let base = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            len + 2 * guard,
-            libc::PROT_NONE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0)
     };
     if base == libc::MAP_FAILED {
-        return Err(Error::System("mapping memory for secrets"));
+        return Err(FAILED);
     }
-    // SAFETY: base..base+len+2*guard was mapped above, so base+guard is inside it.
-    let data = unsafe { base.cast::<u8>().add(guard) };
-    // SAFETY: data..data+len lies inside the mapping made above and is page-aligned.
-    let locked = unsafe {
+    // SAFETY: the usable bytes start one guard page into the mapping made above and are
+    // page-aligned; after munmap nothing of it is used.
+    unsafe {
+        let data = base.cast::<u8>().add(page());
         if libc::mprotect(data.cast(), len, libc::PROT_READ | libc::PROT_WRITE) != 0 {
-            libc::munmap(base, len + 2 * guard);
-            return Err(Error::System("making memory for secrets usable"));
+            libc::munmap(base, whole);
+            return Err(FAILED);
         }
         // Advice only: a kernel without it still runs, and the test reads smaps.
         libc::madvise(data.cast(), len, libc::MADV_DONTDUMP);
-        libc::mlock(data.cast(), len) == 0
-    };
-    if locked {
-        stats.locked += len;
-    } else {
-        stats.unlocked += len;
-        stats.lock_failures += 1;
+        let locked = libc::mlock(data.cast(), len) == 0;
+        NonNull::new(data).map(|data| (data, locked)).ok_or(FAILED)
     }
-    Ok((data, locked))
-}
-
-fn class_of(size: usize) -> Option<usize> {
-    let size = size.max(SMALLEST).next_power_of_two();
-    (size <= LARGEST).then(|| (size / SMALLEST).trailing_zeros() as usize)
-}
-
-fn own_mapping_len(size: usize) -> usize {
-    size.div_ceil(page()) * page()
 }
 
 fn allocate(size: usize) -> Result<NonNull<u8>> {
-    let mut arena = arena();
-    let address = match class_of(size) {
-        Some(class) => {
-            if arena.free[class].is_empty() {
-                let region = map(REGION, &mut arena.stats)?.0 as usize;
-                let step = SMALLEST << class;
-                arena.free[class].extend((region..region + REGION).step_by(step));
-            }
-            arena.free[class].pop().unwrap_or(0) as *mut u8
-        }
-        None => {
-            let (data, locked) = map(own_mapping_len(size), &mut arena.stats)?;
-            if !locked {
-                arena.unlocked.push(data as usize);
-            }
-            data
-        }
-    };
-    NonNull::new(address).ok_or(Error::System("allocating memory for secrets"))
+    arena().allocate(size)
 }
 
 /// # Safety
 /// `data` must come from `allocate(size)` and not be used afterwards.
 unsafe fn release(data: NonNull<u8>, size: usize) {
-    // SAFETY: the caller owns `size` bytes at `data`; a volatile wipe stays inside them.
-    unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), size).zeroize() };
-    let mut arena = arena();
-    match class_of(size) {
-        Some(class) => arena.free[class].push(data.as_ptr() as usize),
-        None => {
-            let (len, guard) = (own_mapping_len(size), page());
-            // SAFETY: `map` made this mapping with `guard` bytes on each side.
-            unsafe { libc::munmap(data.as_ptr().sub(guard).cast(), len + 2 * guard) };
-            let address = data.as_ptr() as usize;
-            match arena.unlocked.iter().position(|&other| other == address) {
-                Some(at) => {
-                    arena.unlocked.swap_remove(at);
-                    arena.stats.unlocked -= len;
-                }
-                None => arena.stats.locked -= len,
-            }
-        }
+    // SAFETY: the caller owns `size` bytes at `data`; after the wipe nobody uses them.
+    unsafe {
+        ptr::write_bytes(data.as_ptr(), 0, size);
+        optimization_barrier(slice::from_raw_parts(data.as_ptr(), size));
+        arena().release(data, size);
     }
 }
 
@@ -167,9 +190,8 @@ impl<T> Locked<T> {
     /// Moves `value` into secret memory. The caller wipes what the move left behind
     /// (see [`burning`]).
     pub fn new(value: T) -> Result<Self> {
-        let layout = Layout::new::<T>();
-        debug_assert!(layout.align() <= SMALLEST && layout.size() > 0);
-        let data = allocate(layout.size())?.cast::<T>();
+        const { assert!(align_of::<T>() <= SMALLEST && size_of::<T>() > 0) };
+        let data = allocate(size_of::<T>())?.cast::<T>();
         // SAFETY: `allocate` gave at least size_of::<T>() bytes that nobody else uses,
         // aligned to 32 bytes or more (size classes and pages both are).
         unsafe { data.as_ptr().write(value) };
@@ -235,14 +257,14 @@ impl Deref for SecretBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         // SAFETY: `len` bytes were initialised in `zeroed`.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for SecretBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in deref, and &mut self makes the access unique.
-        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }
 
@@ -262,14 +284,8 @@ pub fn burning<const N: usize, R>(work: impl FnOnce() -> R) -> R {
     fn call<R>(work: impl FnOnce() -> R) -> R {
         work()
     }
-    #[inline(never)]
-    fn burn<const N: usize>() {
-        let mut dead = [0u8; N];
-        dead.zeroize();
-        std::hint::black_box(&mut dead);
-    }
     let result = call(work);
-    burn::<N>();
+    zeroize_stack::<N>();
     result
 }
 

@@ -30,9 +30,14 @@ pub fn argon2id(passphrase: &Secret, salt: &[u8], cost: Cost) -> Result<Secret> 
     if !(16..=64).contains(&salt.len()) {
         return Err(Error::Parameter("the Argon2id salt's length"));
     }
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-        .map_err(|_| RANGE)?;
-    let mut memory = vec![Block::default(); params.block_count()];
+    let params =
+        Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(|_| RANGE)?;
+    // The default allocation aborts the process where memory runs out.
+    let mut memory = Vec::new();
+    memory
+        .try_reserve_exact(params.block_count())
+        .map_err(|_| Error::System("allocating Argon2id's memory"))?;
+    memory.resize(params.block_count(), Block::default());
     let mut key = SecretBytes::zeroed(32)?;
     let result = burning::<{ 16 * 1024 }, _>(|| {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)

@@ -2,12 +2,15 @@
 //! encrypted under one of them.
 
 use crate::aead::{Aead, NONCE_LEN, TAG_LEN};
-use crate::error::{Error, Result};
+use crate::error::{array, Error, Result};
 use crate::hash::{hkdf_expand, hmac_sha256, Sha2};
 use crate::kem::{self, Kem};
-use crate::memory::SecretBytes;
+use crate::memory::{burning, SecretBytes};
 use crate::rng;
 use crate::sig::{self, Sig};
+
+/// What AES-GCM and HMAC leave on the stack, and a margin.
+const STACK: usize = 4096;
 
 /// A symmetric secret that can be used and never read.
 pub struct Secret(SecretBytes);
@@ -34,16 +37,19 @@ impl Secret {
     }
 
     /// A 32-byte secret for another purpose: HKDF-Expand with SHA-256 (RFC 5869), this
-    /// secret being the PRK and `info` naming the purpose.
+    /// secret of 32 to 64 bytes being the PRK and `info` naming the purpose.
     pub fn derive(&self, info: &[u8]) -> Result<Self> {
+        if self.len() < Sha2::Sha256.len() {
+            return Err(Error::Parameter("the length of the secret to derive from"));
+        }
         let mut out = SecretBytes::zeroed(32)?;
-        hkdf_expand(Sha2::Sha256, &self.0, &[info], &mut out)?;
+        burning::<STACK, _>(|| hkdf_expand(Sha2::Sha256, &self.0, &[info], &mut out))?;
         Ok(Self(out))
     }
 
     /// HMAC-SHA-256 over `data` under this secret, 32 bytes.
     pub fn mac(&self, data: &[u8]) -> [u8; 32] {
-        hmac_sha256(&self.0, &[data])
+        burning::<STACK, _>(|| hmac_sha256(&self.0, data))
     }
 
     /// Whether `tag` is `mac(data)`; constant time.
@@ -56,11 +62,11 @@ impl Secret {
     fn wrap_bytes(&self, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         rng::fill(&mut nonce)?;
-        // The exact capacity up front: a vector that grows leaves a copy behind.
-        let mut blob = Vec::with_capacity(NONCE_LEN + secret.len() + TAG_LEN);
-        blob.extend_from_slice(&nonce);
-        Aead::Aes256Gcm.seal_to(&self.0, nonce, aad, secret, &mut blob)?;
-        Ok(blob)
+        // Encrypted in secret memory: the plaintext is never outside it.
+        let mut data = SecretBytes::copy_from(secret)?;
+        let tag =
+            burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&self.0, nonce, aad, &mut data))?;
+        Ok([&nonce, &data[..], &tag].concat())
     }
 
     fn unwrap_bytes(&self, aad: &[u8], blob: &[u8]) -> Result<SecretBytes> {
@@ -68,10 +74,11 @@ impl Secret {
             return Err(Error::Parameter("the length of a wrapped secret"));
         }
         let (nonce, data) = blob.split_at(NONCE_LEN);
-        // Decrypted where it stays: the plaintext is never outside secret memory.
-        let mut scratch = SecretBytes::copy_from(data)?;
-        let nonce = crate::error::array("the nonce", nonce)?;
-        let plaintext = Aead::Aes256Gcm.open_in_place(&self.0, nonce, aad, &mut scratch)?;
+        // Decrypted in secret memory, as above.
+        let mut data = SecretBytes::copy_from(data)?;
+        let nonce = array("the nonce", nonce)?;
+        let plaintext =
+            burning::<STACK, _>(|| Aead::Aes256Gcm.open_in_place(&self.0, nonce, aad, &mut data))?;
         SecretBytes::copy_from(plaintext)
     }
 

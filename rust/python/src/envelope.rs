@@ -122,11 +122,7 @@ pub fn envelope_protected<'py>(
 
 /// HPKE's aad for a protected header in a context.
 #[pyfunction]
-pub fn envelope_aad<'py>(
-    py: Python<'py>,
-    protected: &[u8],
-    context: &[u8],
-) -> Bound<'py, PyBytes> {
+pub fn envelope_aad<'py>(py: Python<'py>, protected: &[u8], context: &[u8]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &envelope::aad(protected, context))
 }
 

@@ -16,8 +16,8 @@ mod sig;
 mod _core {
     #[pymodule_export]
     use crate::envelope::{
-        envelope_aad, envelope_frame, envelope_plaintext, envelope_protected, envelope_to_be_signed,
-        EnvelopeHeader,
+        envelope_aad, envelope_frame, envelope_plaintext, envelope_protected,
+        envelope_to_be_signed, EnvelopeHeader,
     };
     #[pymodule_export]
     use crate::kem::{KemPrivateKey, KemPublicKey};

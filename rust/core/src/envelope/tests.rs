@@ -57,7 +57,8 @@ proptest! {
 
 #[test]
 fn numbers_have_one_form_and_a_range() {
-    for sequence in [1, 23, 24, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32, (1 << 62) - 1] {
+    for sequence in [1, 23, 24, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32, (1 << 62) - 1]
+    {
         assert_eq!(Layout::of(&example(sequence, b"")).unwrap().sequence, sequence);
     }
     for sequence in [0, 1 << 62, u64::MAX] {
@@ -72,7 +73,9 @@ fn numbers_have_one_form_and_a_range() {
         frame(&header, &[3; 1120], b"")
     };
     assert!(Layout::of(&longer(b"\x01")).is_ok());
-    for number in [&b"\x18\x01"[..], b"\x19\x00\x01", b"\x1a\0\0\0\x01", b"\x1b\0\0\0\0\0\0\0\x01", b"\x1f"] {
+    for number in
+        [&b"\x18\x01"[..], b"\x19\x00\x01", b"\x1a\0\0\0\x01", b"\x1b\0\0\0\0\0\0\0\x01", b"\x1f"]
+    {
         assert!(Layout::of(&longer(number)).is_err(), "{number:02x?}");
     }
     assert!(Layout::of(&[&example(1, b"")[..], b"x"].concat()).is_err(), "nothing after it");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::kem::Kem;
 use crate::memory::SecretBytes;
+use crate::test_memory::{leaves_nothing, Masked};
 use crate::test_vectors;
 
 const SUITE: Suite = Suite { kdf: Kdf::Shake256, aead: Aead::Aes256Gcm };
@@ -26,6 +27,28 @@ fn seals_and_opens_and_binds_everything() {
         refused(b"info", b"other", &enc, &ciphertext, SUITE);
         let hkdf = Suite { kdf: Kdf::Hkdf(Sha2::Sha256), ..SUITE };
         refused(b"info", b"aad", &enc, &ciphertext, hkdf);
+    }
+}
+
+#[test]
+fn keys_are_nowhere_after_use() {
+    for kdf in [Kdf::Shake256, Kdf::Hkdf(Sha2::Sha256), Kdf::Hkdf(Sha2::Sha512)] {
+        let suite = Suite { kdf, ..SUITE };
+        leaves_nothing(|| {
+            let kem = Kem::MlKem768;
+            let key = PrivateKey::generate(kem).unwrap();
+            let public = PublicKey::new(kem, key.public_key()).unwrap();
+            let (enc, ciphertext) = suite.seal(&public, b"info", b"aad", b"payload").unwrap();
+            suite.open(&key, &enc, b"info", b"aad", &ciphertext).unwrap();
+            // The key schedule again, in copies that the test keeps.
+            let copies = burning::<STACK, _>(|| {
+                let secret = key.decapsulate(&enc).unwrap();
+                let context = suite.key_schedule(kem.id(), &secret, b"info").unwrap();
+                [&context.key[..], &context.exporter_secret[..kdf.secret_len()]]
+                    .map(|secret| SecretBytes::copy_from(secret).unwrap())
+            });
+            (copies.iter().map(|copy| Masked::of(copy)).collect(), copies)
+        });
     }
 }
 
@@ -64,8 +87,7 @@ fn published_hpke_pq_vectors() {
                 Some(nonce) => sequence_of(&context, &hex::decode(nonce).unwrap()),
                 None => sequence as u64,
             };
-            let mut sealed = Vec::new();
-            context.seal(sequence, &aad, &field(encryption, "pt"), &mut sealed).unwrap();
+            let mut sealed = context.seal(sequence, &aad, &field(encryption, "pt")).unwrap();
             assert_eq!(sealed, ciphertext);
             let len = context.open(sequence, &aad, &mut sealed).unwrap();
             assert_eq!(sealed[..len], field(encryption, "pt"));

@@ -1,9 +1,11 @@
 //! The classical halves of the hybrids: X25519 (RFC 7748) and ECDH on P-384 (SEC 1).
 
-use aws_lc_rs::agreement::{agree, PrivateKey, UnparsedPublicKey, ECDH_P384};
+use aws_lc_rs::agreement::{agree, ParsedPublicKey, PrivateKey, UnparsedPublicKey, ECDH_P384};
 use zeroize::Zeroizing;
 
 use crate::error::{array, exact, Error, Result};
+
+const INVALID: Error = Error::InvalidKey("the Diffie-Hellman public key");
 
 /// A Diffie-Hellman group of a hybrid KEM.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,10 +57,19 @@ impl Group {
         }
     }
 
+    /// Checks a public key: a P-384 point must be on the curve. X25519 takes every string;
+    /// its points of small order are refused when they are used.
+    pub(super) fn validate(self, public: &[u8]) -> Result<()> {
+        exact("the Diffie-Hellman public key", public, self.public_len())?;
+        if self == Self::P384 {
+            p384_point(public)?;
+        }
+        Ok(())
+    }
+
     /// The shared coordinate. A point off the curve, or one of small order (an all-zero
     /// result, RFC 7748 section 6.1), is refused.
     pub(super) fn agree(self, scalar: &[u8], public: &[u8]) -> Result<SharedPoint> {
-        const INVALID: Error = Error::InvalidKey("the peer's Diffie-Hellman public key");
         exact("the Diffie-Hellman public key", public, self.public_len())?;
         let mut shared = SharedPoint::new([0; 48]);
         match self {
@@ -74,12 +85,7 @@ impl Group {
                 }
             }
             Self::P384 => {
-                // Uncompressed points only: the drafts define no other encoding.
-                if public[0] != 4 {
-                    return Err(INVALID);
-                }
-                let peer = UnparsedPublicKey::new(&ECDH_P384, public);
-                agree(&p384(scalar)?, peer, INVALID, |x| {
+                agree(&p384(scalar)?, p384_point(public)?, INVALID, |x| {
                     shared.copy_from_slice(x);
                     Ok(())
                 })?;
@@ -87,6 +93,14 @@ impl Group {
         }
         Ok(shared)
     }
+}
+
+fn p384_point(public: &[u8]) -> Result<ParsedPublicKey> {
+    // Uncompressed points only (SEC 1 section 2.3.3): the drafts define no other encoding.
+    if public.first() != Some(&4) {
+        return Err(INVALID);
+    }
+    UnparsedPublicKey::new(&ECDH_P384, public).try_into().map_err(|_| INVALID)
 }
 
 fn p384(scalar: &[u8]) -> Result<PrivateKey> {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Result;
 use crate::hash::{sha3_256, shake256};
-use crate::memory::{burning, SecretBytes};
+use crate::memory::SecretBytes;
 
 use super::classical::Group;
 use super::ml_kem::{self, MlKemPrivateKey, MlKemPublicKey};
@@ -15,7 +15,6 @@ use super::{Kem, SharedSecret};
 
 /// Most randomness that one encapsulation takes, in bytes.
 pub(super) const MAX_RANDOMNESS: usize = ml_kem::RANDOMNESS + 48;
-const ML_KEM_SEED: usize = 64;
 
 /// One row of the hybrids' table.
 struct Hybrid {
@@ -24,8 +23,7 @@ struct Hybrid {
     label: &'static [u8],
 }
 
-const X_WING: Hybrid =
-    Hybrid { ml_kem: Kem::MlKem768, group: Group::X25519, label: br"\.//^\" };
+const X_WING: Hybrid = Hybrid { ml_kem: Kem::MlKem768, group: Group::X25519, label: br"\.//^\" };
 const MLKEM1024_P384: Hybrid =
     Hybrid { ml_kem: Kem::MlKem1024, group: Group::P384, label: b"MLKEM1024-P384" };
 
@@ -45,15 +43,13 @@ impl Hybrid {
         dh_ciphertext: &[u8],
         dh_public_key: &[u8],
     ) -> Result<SharedSecret> {
-        burning::<2048, _>(|| {
-            let mut input = Zeroizing::new([0u8; 32 + 48 + 97 + 97 + 16]);
-            let mut at = 0;
-            for part in [&pq_secret[..], dh_secret, dh_ciphertext, dh_public_key, self.label] {
-                input[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            }
-            SharedSecret::take(&mut sha3_256(&input[..at]))
-        })
+        let mut input = Zeroizing::new([0u8; 32 + 48 + 97 + 97 + 16]);
+        let mut at = 0;
+        for part in [&pq_secret[..], dh_secret, dh_ciphertext, dh_public_key, self.label] {
+            input[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        SharedSecret::take(&mut sha3_256(&input[..at]))
     }
 }
 
@@ -67,11 +63,7 @@ impl HybridPublicKey {
     pub(super) fn new(kem: Kem, bytes: &[u8]) -> Result<Self> {
         let hybrid = hybrid(kem);
         let (pq, dh) = bytes.split_at(hybrid.ml_kem.public_key_len());
-        if hybrid.group == Group::P384 {
-            // A throw-away agreement checks the point; X25519 accepts every string and
-            // its small-order points are refused when they are used.
-            hybrid.group.agree(&[1; 48], dh)?;
-        }
+        hybrid.group.validate(dh)?;
         Ok(Self { hybrid, pq: MlKemPublicKey::new(hybrid.ml_kem, pq)?, dh: dh.to_vec() })
     }
 
@@ -108,15 +100,12 @@ impl HybridPrivateKey {
     /// and is refused.
     pub(super) fn from_seed(kem: Kem, seed: &[u8]) -> Result<(Self, Vec<u8>)> {
         let hybrid = hybrid(kem);
-        let (dh, pq, mut public_key) = burning::<4096, _>(|| -> Result<_> {
-            let mut expanded = Zeroizing::new([0u8; ML_KEM_SEED + 48]);
-            let expanded = &mut expanded[..ML_KEM_SEED + hybrid.group.scalar_len()];
-            shake256(seed, expanded);
-            let dh = SecretBytes::copy_from(&expanded[ML_KEM_SEED..])?;
-            let (pq, public_key) =
-                MlKemPrivateKey::from_seed(hybrid.ml_kem, &expanded[..ML_KEM_SEED])?;
-            Ok((dh, pq, public_key))
-        })?;
+        let mut expanded = Zeroizing::new([0u8; ml_kem::SEED + 48]);
+        let expanded = &mut expanded[..ml_kem::SEED + hybrid.group.scalar_len()];
+        shake256(seed, expanded);
+        let (pq_seed, scalar) = expanded.split_at(ml_kem::SEED);
+        let dh = SecretBytes::copy_from(scalar)?;
+        let (pq, mut public_key) = MlKemPrivateKey::from_seed(hybrid.ml_kem, pq_seed)?;
         let dh_public_key = hybrid.group.public_key(&dh)?;
         public_key.extend_from_slice(&dh_public_key);
         Ok((Self { hybrid, pq, dh, dh_public_key }, public_key))

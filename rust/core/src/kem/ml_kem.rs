@@ -1,62 +1,57 @@
 //! ML-KEM-768 and -1024 (FIPS 203) on libcrux, which takes the 64-byte seed `d || z`
-//! that X-Wing and our key files need, and the randomness that vectors need.
+//! that X-Wing and our key files need, and the randomness that vectors need. It wipes
+//! nothing: callers run all of this inside [`crate::memory::burning`].
 
 use libcrux_ml_kem::{
-    mlkem1024, mlkem768, MlKemCiphertext, MlKemPrivateKey as PrivateBytes,
-    MlKemPublicKey as PublicBytes,
+    mlkem1024, mlkem768, MlKemPrivateKey as PrivateBytes, MlKemPublicKey as PublicBytes,
 };
-use zeroize::Zeroizing;
 
 use crate::error::{array, Error, Result};
-use crate::memory::{burning, Locked};
+use crate::memory::Locked;
 
 use super::{Kem, SharedSecret};
 
 /// Randomness of one encapsulation (`m`), in bytes.
 pub(super) const RANDOMNESS: usize = 32;
 /// The seed `d || z`, in bytes.
-const SEED: usize = 64;
-/// What the library leaves on the stack: its locals, about 20 KiB, and a margin.
-const STACK: usize = 48 * 1024;
+pub(super) const SEED: usize = 64;
 
-const INVALID: Error = Error::InvalidKey("the ML-KEM public key");
+const WHAT: &str = "the ML-KEM public key";
 
 pub(super) enum MlKemPublicKey {
-    K768(PublicBytes<1184>),
-    K1024(PublicBytes<1568>),
+    K768(Box<PublicBytes<1184>>),
+    K1024(Box<PublicBytes<1568>>),
 }
 
 impl MlKemPublicKey {
     /// With the modulus check of FIPS 203 section 7.2.
     pub(super) fn new(kem: Kem, bytes: &[u8]) -> Result<Self> {
         let (key, valid) = if kem == Kem::MlKem768 {
-            let key = PublicBytes::from(array::<1184>("the ML-KEM-768 public key", bytes)?);
+            let key = Box::new(array::<1184>(WHAT, bytes)?.into());
             let valid = mlkem768::validate_public_key(&key);
             (Self::K768(key), valid)
         } else {
-            let key = PublicBytes::from(array::<1568>("the ML-KEM-1024 public key", bytes)?);
+            let key = Box::new(array::<1568>(WHAT, bytes)?.into());
             let valid = mlkem1024::validate_public_key(&key);
             (Self::K1024(key), valid)
         };
-        valid.then_some(key).ok_or(INVALID)
+        valid.then_some(key).ok_or(Error::InvalidKey(WHAT))
     }
 
     pub(super) fn encapsulate(&self, m: &[u8], ciphertext: &mut [u8]) -> Result<SharedSecret> {
-        burning::<STACK, _>(|| {
-            let m = Zeroizing::new(array::<RANDOMNESS>("the ML-KEM randomness", m)?);
-            Ok(match self {
-                Self::K768(key) => {
-                    let (encoded, mut secret) = mlkem768::encapsulate(key, *m);
-                    ciphertext.copy_from_slice(encoded.as_ref());
-                    SharedSecret::take(&mut secret)?
-                }
-                Self::K1024(key) => {
-                    let (encoded, mut secret) = mlkem1024::encapsulate(key, *m);
-                    ciphertext.copy_from_slice(encoded.as_ref());
-                    SharedSecret::take(&mut secret)?
-                }
-            })
-        })
+        let m = array::<RANDOMNESS>("the ML-KEM randomness", m)?;
+        match self {
+            Self::K768(key) => {
+                let (encoded, mut secret) = mlkem768::encapsulate(key, m);
+                ciphertext.copy_from_slice(encoded.as_ref());
+                SharedSecret::take(&mut secret)
+            }
+            Self::K1024(key) => {
+                let (encoded, mut secret) = mlkem1024::encapsulate(key, m);
+                ciphertext.copy_from_slice(encoded.as_ref());
+                SharedSecret::take(&mut secret)
+            }
+        }
     }
 }
 
@@ -70,33 +65,27 @@ pub(super) enum MlKemPrivateKey {
 impl MlKemPrivateKey {
     /// The key of `seed` (64 bytes, `d || z`) and its encoded public key.
     pub(super) fn from_seed(kem: Kem, seed: &[u8]) -> Result<(Self, Vec<u8>)> {
-        burning::<{ 2 * STACK }, _>(|| {
-            let seed = array::<SEED>("the ML-KEM seed", seed)?;
-            Ok(if kem == Kem::MlKem768 {
-                let (private, public) = mlkem768::generate_key_pair(seed).into_parts();
-                (Self::K768(Locked::new(private)?), public.as_ref().to_vec())
-            } else {
-                let (private, public) = mlkem1024::generate_key_pair(seed).into_parts();
-                (Self::K1024(Locked::new(private)?), public.as_ref().to_vec())
-            })
+        let seed = array::<SEED>("the ML-KEM seed", seed)?;
+        Ok(if kem == Kem::MlKem768 {
+            let (private, public) = mlkem768::generate_key_pair(seed).into_parts();
+            (Self::K768(Locked::new(private)?), public.as_ref().to_vec())
+        } else {
+            let (private, public) = mlkem1024::generate_key_pair(seed).into_parts();
+            (Self::K1024(Locked::new(private)?), public.as_ref().to_vec())
         })
     }
 
     pub(super) fn decapsulate(&self, ciphertext: &[u8]) -> Result<SharedSecret> {
-        burning::<STACK, _>(|| {
-            Ok(match self {
-                Self::K768(key) => {
-                    let encoded = array::<1088>("the ciphertext", ciphertext)?;
-                    let encoded = MlKemCiphertext::from(encoded);
-                    SharedSecret::take(&mut mlkem768::decapsulate(key, &encoded))?
-                }
-                Self::K1024(key) => {
-                    let encoded = array::<1568>("the ciphertext", ciphertext)?;
-                    let encoded = MlKemCiphertext::from(encoded);
-                    SharedSecret::take(&mut mlkem1024::decapsulate(key, &encoded))?
-                }
-            })
-        })
+        match self {
+            Self::K768(key) => {
+                let encoded = array::<1088>("the ciphertext", ciphertext)?.into();
+                SharedSecret::take(&mut mlkem768::decapsulate(key, &encoded))
+            }
+            Self::K1024(key) => {
+                let encoded = array::<1568>("the ciphertext", ciphertext)?.into();
+                SharedSecret::take(&mut mlkem1024::decapsulate(key, &encoded))
+            }
+        }
     }
 
     /// The secret vector, `dk_PKE`.

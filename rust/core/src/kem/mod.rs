@@ -1,5 +1,5 @@
 //! Key encapsulation: ML-KEM (FIPS 203) and its hybrids, by their HPKE identifiers
-//! (draft-ietf-hpke-pq). Private keys are seeds; public keys are unpacked once.
+//! (draft-ietf-hpke-pq). Private keys are seeds; public keys are validated once.
 
 mod classical;
 mod hybrid;
@@ -10,7 +10,7 @@ use std::ops::Deref;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{exact, Error, Result};
-use crate::memory::SecretBytes;
+use crate::memory::{burning, SecretBytes};
 use crate::rng;
 
 use self::hybrid::{HybridPrivateKey, HybridPublicKey};
@@ -18,6 +18,10 @@ use self::ml_kem::{MlKemPrivateKey, MlKemPublicKey};
 
 /// Length of every shared secret here, in bytes.
 pub const SHARED_SECRET_LEN: usize = 32;
+
+/// What an operation leaves on the stack: libcrux's locals, measured at about 20 KiB
+/// (twice that for a new key), and a margin.
+const STACK: usize = 64 * 1024;
 
 /// A KEM by its HPKE identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +50,7 @@ impl Kem {
 
     /// The KEM with HPKE identifier `id`.
     pub fn from_id(id: u16) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|kem| kem.id() == id)
-            .ok_or(Error::UnknownAlgorithm(id.into()))
+        Self::ALL.into_iter().find(|kem| kem.id() == id).ok_or(Error::UnknownAlgorithm(id.into()))
     }
 
     /// The HPKE identifier.
@@ -114,11 +115,11 @@ impl PartialEq for SharedSecret {
 }
 
 enum PublicKeyInner {
-    MlKem(Box<MlKemPublicKey>),
-    Hybrid(Box<HybridPublicKey>),
+    MlKem(MlKemPublicKey),
+    Hybrid(HybridPublicKey),
 }
 
-/// A public key, validated and unpacked for many encapsulations.
+/// A public key, validated once for many encapsulations.
 pub struct PublicKey {
     kem: Kem,
     inner: PublicKeyInner,
@@ -130,10 +131,10 @@ impl PublicKey {
         exact("the KEM public key", bytes, kem.public_key_len())?;
         let inner = match kem {
             Kem::MlKem768 | Kem::MlKem1024 => {
-                PublicKeyInner::MlKem(Box::new(MlKemPublicKey::new(kem, bytes)?))
+                PublicKeyInner::MlKem(MlKemPublicKey::new(kem, bytes)?)
             }
             Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
-                PublicKeyInner::Hybrid(Box::new(HybridPublicKey::new(kem, bytes)?))
+                PublicKeyInner::Hybrid(HybridPublicKey::new(kem, bytes)?)
             }
         };
         Ok(Self { kem, inner })
@@ -162,14 +163,14 @@ impl PublicKey {
     /// Encapsulation with given randomness: for published vectors and self-tests only.
     pub(crate) fn encapsulate_derand(&self, randomness: &[u8]) -> Result<(Vec<u8>, SharedSecret)> {
         exact("the encapsulation randomness", randomness, self.randomness_len())?;
-        match &self.inner {
+        burning::<STACK, _>(|| match &self.inner {
             PublicKeyInner::MlKem(key) => {
                 let mut ciphertext = vec![0; self.kem.ciphertext_len()];
                 let secret = key.encapsulate(randomness, &mut ciphertext)?;
                 Ok((ciphertext, secret))
             }
             PublicKeyInner::Hybrid(key) => key.encapsulate(randomness),
-        }
+        })
     }
 }
 
@@ -197,16 +198,18 @@ impl PrivateKey {
     /// The key that `seed` stands for.
     pub fn from_seed(kem: Kem, seed: SecretBytes) -> Result<Self> {
         exact("the KEM seed", &seed, kem.seed_len())?;
-        let (inner, public_key) = match kem {
-            Kem::MlKem768 | Kem::MlKem1024 => {
-                let (key, public_key) = MlKemPrivateKey::from_seed(kem, &seed)?;
-                (PrivateKeyInner::MlKem(key), public_key)
-            }
-            Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
-                let (key, public_key) = HybridPrivateKey::from_seed(kem, &seed)?;
-                (PrivateKeyInner::Hybrid(key), public_key)
-            }
-        };
+        let (inner, public_key) = burning::<STACK, _>(|| -> Result<_> {
+            Ok(match kem {
+                Kem::MlKem768 | Kem::MlKem1024 => {
+                    let (key, public_key) = MlKemPrivateKey::from_seed(kem, &seed)?;
+                    (PrivateKeyInner::MlKem(key), public_key)
+                }
+                Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
+                    let (key, public_key) = HybridPrivateKey::from_seed(kem, &seed)?;
+                    (PrivateKeyInner::Hybrid(key), public_key)
+                }
+            })
+        })?;
         Ok(Self { kem, seed, public_key, inner })
     }
 
@@ -237,10 +240,10 @@ impl PrivateKey {
     /// one (implicit rejection, FIPS 203 section 6.3); a wrong one just never matches.
     pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<SharedSecret> {
         exact("the KEM ciphertext", ciphertext, self.kem.ciphertext_len())?;
-        match &self.inner {
+        burning::<STACK, _>(|| match &self.inner {
             PrivateKeyInner::MlKem(key) => key.decapsulate(ciphertext),
             PrivateKeyInner::Hybrid(key) => key.decapsulate(ciphertext),
-        }
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use hex::decode;
 
 use super::*;
+use crate::test_memory::{leaves_nothing, Masked};
 use crate::test_vectors;
 
 fn private(kem: Kem, seed: &[u8]) -> Result<PrivateKey> {
@@ -24,6 +25,35 @@ fn every_kem_agrees_with_itself_and_rejects_changes() {
         assert!(key.decapsulate(&ciphertext[1..]).is_err());
         assert!(PublicKey::new(kem, &key.public_key()[1..]).is_err());
         assert!(private(kem, &[1; 33]).is_err());
+    }
+}
+
+#[test]
+fn the_classical_secret_is_nowhere_after_use() {
+    let hybrids = [
+        (Kem::MlKem768X25519, classical::Group::X25519),
+        (Kem::MlKem1024P384, classical::Group::P384),
+    ];
+    for (kem, group) in hybrids {
+        leaves_nothing(|| {
+            let key = PrivateKey::generate(kem).unwrap();
+            let (ciphertext, _) =
+                PublicKey::new(kem, key.public_key()).unwrap().encapsulate().unwrap();
+            // The secret that both sides agreed on, in a copy that the test keeps.
+            let mut copy = SecretBytes::zeroed(group.shared_len()).unwrap();
+            key.expose(|part| {
+                if part.len() == group.scalar_len() {
+                    let public = &ciphertext[ciphertext.len() - group.public_len()..];
+                    burning::<STACK, _>(|| {
+                        copy.copy_from_slice(
+                            &group.agree(part, public).unwrap()[..group.shared_len()],
+                        )
+                    });
+                }
+            });
+            key.decapsulate(&ciphertext).unwrap();
+            (vec![Masked::of(&copy)], copy)
+        });
     }
 }
 

@@ -1,98 +1,11 @@
-use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use zeroize::Zeroize;
 
 use super::*;
 use crate::kem::{self, Kem};
 use crate::password::{argon2id, Cost};
 use crate::secret::Secret;
 use crate::sig::{self, Sig};
-
-const MASK: u8 = 0xa5;
-const WINDOW: usize = 24;
-
-/// Readable mappings of this process: start, end and the smaps flags.
-fn mappings() -> Vec<(usize, usize, String)> {
-    let mut out = Vec::new();
-    for line in fs::read_to_string("/proc/self/smaps").unwrap().lines() {
-        let words: Vec<_> = line.split_whitespace().collect();
-        if let Some((start, end)) = words[0].split_once('-') {
-            let parse = |text| usize::from_str_radix(text, 16).ok();
-            if let (Some(start), Some(end)) = (parse(start), parse(end)) {
-                out.push((start, end, String::new()));
-            }
-        } else if words[0] == "VmFlags:" {
-            out.last_mut().unwrap().2 = words[1..].join(" ");
-        }
-    }
-    out.retain(|(_, _, flags)| flags.split(' ').any(|flag| flag == "rd"));
-    out
-}
-
-/// What a secret was, kept so that it is not itself a copy of the secret.
-struct Masked(Vec<[u8; WINDOW]>);
-
-impl Masked {
-    fn of(secret: &[u8]) -> Self {
-        Self::of_but(secret, &[])
-    }
-
-    /// Leaves out what is public.
-    fn of_but(secret: &[u8], public: &[u8]) -> Self {
-        let windows = secret.chunks_exact(WINDOW).step_by(1 + secret.len() / 4096);
-        let windows = windows.filter(|window| {
-            if public.windows(WINDOW).any(|candidate| candidate == *window) {
-                return false;
-            }
-            let mut seen = [false; 256];
-            window.iter().for_each(|&byte| seen[usize::from(byte)] = true);
-            seen.iter().filter(|&&seen| seen).count() >= 16
-        });
-        Self(windows.map(|window| core::array::from_fn(|i| window[i] ^ MASK)).collect())
-    }
-
-    /// In how many places of the process's memory any window of the secret stands.
-    fn count_in_memory(&self) -> usize {
-        assert!(!self.0.is_empty());
-        let len = 1 << 20;
-        // The buffer is a mapping of its own that the search leaves out.
-        let mut stats = MemoryStats::default();
-        let buffer = map(len, &mut stats).unwrap().0;
-        // SAFETY: `map` gave `len` bytes that nobody else has.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(buffer, len) };
-        let mut memory = fs::File::open("/proc/self/mem").unwrap();
-        let mut first = [false; 256];
-        self.0.iter().for_each(|window| first[usize::from(window[0] ^ MASK)] = true);
-        let mut found = 0;
-        for (start, end, _) in mappings() {
-            if (start..end).contains(&(buffer as usize)) {
-                continue;
-            }
-            let mut at = start;
-            while at < end {
-                let want = len.min(end - at);
-                memory.seek(SeekFrom::Start(at as u64)).unwrap();
-                let Ok(got) = memory.read(&mut bytes[..want]) else { break };
-                if got < WINDOW {
-                    break;
-                }
-                for candidate in bytes[..got].windows(WINDOW) {
-                    if first[usize::from(candidate[0])] {
-                        let same = |window: &[u8; WINDOW]| {
-                            window.iter().zip(candidate).all(|(a, b)| a ^ MASK == *b)
-                        };
-                        found += usize::from(self.0.iter().any(same));
-                    }
-                }
-                // Windows that straddle two reads are seen in the next one.
-                at += if got == want && at + got < end { got - WINDOW } else { got.max(want) };
-            }
-        }
-        bytes.zeroize();
-        // SAFETY: `map` put a guard page on each side.
-        unsafe { libc::munmap(buffer.sub(page()).cast(), len + 2 * page()) };
-        found
-    }
-}
+use crate::test_memory::{leaves_nothing, mappings, Masked};
 
 fn bytes_of<T>(value: &T) -> &[u8] {
     // SAFETY: only used on types without padding that matters; read-only.
@@ -111,59 +24,50 @@ fn the_search_finds_what_is_there() {
 
 #[test]
 fn dropped_secrets_are_nowhere() {
-    let secret = Secret::random(64).unwrap();
-    let derived = secret.derive(b"purpose").unwrap();
-    let cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
-    let from_passphrase = argon2id(&secret, &[1; 16], cost).unwrap();
-    let masked: Vec<_> =
-        [&secret, &derived, &from_passphrase].map(|s| Masked::of(s.as_ref())).into();
-    secret.mac(b"used");
-    let blob = derived.wrap(b"", &secret).unwrap();
-    derived.unwrap(b"", &blob).unwrap();
-    masked.iter().for_each(|m| assert!(m.count_in_memory() >= 1));
-    drop((secret, derived, from_passphrase));
-    masked.iter().for_each(|m| assert_eq!(m.count_in_memory(), 0));
+    leaves_nothing(|| {
+        let secret = Secret::random(64).unwrap();
+        let derived = secret.derive(b"purpose").unwrap();
+        let cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+        let from_passphrase = argon2id(&secret, &[1; 16], cost).unwrap();
+        secret.mac(b"used");
+        let blob = derived.wrap(b"", &secret).unwrap();
+        let unwrapped = derived.unwrap(b"", &blob).unwrap();
+        assert!(Secret::random(16).unwrap().wrap(b"", &secret).is_err());
+        let secrets = [secret, derived, from_passphrase];
+        (secrets.iter().map(|secret| Masked::of(secret.as_ref())).collect(), (secrets, unwrapped))
+    });
 }
 
 #[test]
 fn dropped_kem_keys_and_shared_secrets_are_nowhere() {
     for kem in Kem::ALL {
-        let key = kem::PrivateKey::generate(kem).unwrap();
-        let mut masked = vec![Masked::of(key.seed())];
-        key.expose(|part| masked.push(Masked::of(part)));
-        assert!(masked.len() >= 2);
-        let public = kem::PublicKey::new(kem, key.public_key()).unwrap();
-        let (ciphertext, secret) = public.encapsulate().unwrap();
-        assert!(key.decapsulate(&ciphertext).unwrap() == secret);
-        masked.push(Masked::of(&secret[..]));
-        let kek = Secret::random(32).unwrap();
-        kek.unwrap_kem(b"", kem, &kek.wrap_kem(b"", &key).unwrap()).unwrap();
-        for m in &masked {
-            assert!(m.count_in_memory() >= 1, "{kem:?}");
-        }
-        drop((key, secret));
-        for (i, m) in masked.iter().enumerate() {
-            assert_eq!(m.count_in_memory(), 0, "{kem:?}, part {i}");
-        }
+        leaves_nothing(|| {
+            let key = kem::PrivateKey::generate(kem).unwrap();
+            let public = kem::PublicKey::new(kem, key.public_key()).unwrap();
+            let (ciphertext, secret) = public.encapsulate().unwrap();
+            assert!(key.decapsulate(&ciphertext).unwrap() == secret);
+            let kek = Secret::random(32).unwrap();
+            let again = kek.unwrap_kem(b"", kem, &kek.wrap_kem(b"", &key).unwrap()).unwrap();
+            let mut masked = vec![Masked::of(key.seed()), Masked::of(&secret)];
+            key.expose(|part| masked.push(Masked::of(part)));
+            assert!(masked.len() >= 3);
+            (masked, (key, again, secret))
+        });
     }
 }
 
 #[test]
 fn dropped_signing_keys_are_nowhere() {
     for sig in Sig::ALL {
-        let key = sig::SigningKey::generate(sig).unwrap();
-        let mut masked = vec![Masked::of(key.encoded())];
-        key.sign(b"message").unwrap();
-        key.expose(|part| masked.push(Masked::of_but(part, key.public_key())));
-        let kek = Secret::random(32).unwrap();
-        kek.unwrap_sig(b"", sig, &kek.wrap_sig(b"", &key).unwrap()).unwrap();
-        for m in &masked {
-            assert!(m.count_in_memory() >= 1, "{sig:?}");
-        }
-        drop(key);
-        for (i, m) in masked.iter().enumerate() {
-            assert_eq!(m.count_in_memory(), 0, "{sig:?}, part {i}");
-        }
+        leaves_nothing(|| {
+            let key = sig::SigningKey::generate(sig).unwrap();
+            key.sign(b"message").unwrap();
+            let kek = Secret::random(32).unwrap();
+            let again = kek.unwrap_sig(b"", sig, &kek.wrap_sig(b"", &key).unwrap()).unwrap();
+            let mut masked = vec![Masked::of(key.encoded())];
+            key.expose(|part| masked.push(Masked::of_but(part, key.public_key())));
+            (masked, (key, again))
+        });
     }
 }
 
@@ -183,17 +87,28 @@ fn mappings_are_locked_and_left_out_of_core_dumps() {
 }
 
 #[test]
-fn small_and_large_memory_is_reused_and_counted() {
-    let before = stats();
-    let large = SecretBytes::zeroed(3 * REGION).unwrap();
-    let during = stats();
-    assert!(during.locked + during.unlocked >= before.locked + before.unlocked + 3 * REGION);
-    assert!(large.iter().all(|&byte| byte == 0));
-    drop(large);
-    for round in 0..10_000u32 {
-        let mut small = SecretBytes::zeroed(1 + round as usize % 4096).unwrap();
-        assert!(small.iter().all(|&byte| byte == 0), "wiped before reuse");
-        small.fill(0xff);
+fn memory_is_counted_and_used_again() {
+    let mut arena = Arena::new();
+    let total = |arena: &Arena| arena.stats.locked + arena.stats.unlocked;
+    for size in [0, 1, 32, 33, 4096] {
+        let data = arena.allocate(size).unwrap();
+        let before = total(&arena);
+        // SAFETY: allocated above, never written.
+        unsafe { arena.release(data, size) };
+        assert_eq!(arena.allocate(size).unwrap(), data);
+        assert_eq!(total(&arena), before, "small memory is kept");
+    }
+    assert_eq!(total(&arena), 3 * REGION, "classes of 32, 64 and 4096 bytes");
+    for size in [4097, 3 * REGION] {
+        let before = total(&arena);
+        let data = arena.allocate(size).unwrap();
+        assert_eq!(total(&arena), before + size.next_multiple_of(page()));
+        // SAFETY: allocated above, never written.
+        unsafe { arena.release(data, size) };
+        assert_eq!(total(&arena), before, "large memory goes back");
+    }
+    for size in [MOST + 1, usize::MAX - 1, usize::MAX] {
+        assert!(arena.allocate(size).is_err());
     }
 }
 

@@ -25,16 +25,16 @@ const SIGN_STACK: usize = 16 * 1024;
 const INVALID_PRIVATE: Error = Error::InvalidKey("the Falcon private key");
 
 pub(super) enum VerifyingKey {
-    Falcon512(VerifyingKey512),
-    Falcon1024(VerifyingKey1024),
+    Falcon512(Box<VerifyingKey512>),
+    Falcon1024(Box<VerifyingKey1024>),
 }
 
 impl VerifyingKey {
     pub(super) fn new(sig: Sig, bytes: &[u8]) -> Result<Self> {
         if sig == Sig::Falcon512 {
-            VerifyingKey512::decode(bytes).map(Self::Falcon512)
+            VerifyingKey512::decode(bytes).map(|key| Self::Falcon512(Box::new(key)))
         } else {
-            VerifyingKey1024::decode(bytes).map(Self::Falcon1024)
+            VerifyingKey1024::decode(bytes).map(|key| Self::Falcon1024(Box::new(key)))
         }
         .ok_or(Error::InvalidKey("the Falcon public key"))
     }

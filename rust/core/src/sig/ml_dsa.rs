@@ -2,7 +2,7 @@
 //! the expanded key exists only while it signs, in memory that AWS-LC wipes on free.
 
 use aws_lc_rs::signature::{
-    ParsedPublicKey, PqdsaKeyPair, KeyPair as _, ML_DSA_87, ML_DSA_87_SIGNING,
+    KeyPair as _, ParsedPublicKey, PqdsaKeyPair, ML_DSA_87, ML_DSA_87_SIGNING,
 };
 
 use crate::error::{Error, Result};

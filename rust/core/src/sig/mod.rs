@@ -66,7 +66,7 @@ impl Sig {
 }
 
 enum VerifyingInner {
-    Falcon(Box<falcon::VerifyingKey>),
+    Falcon(falcon::VerifyingKey),
     MlDsa(ml_dsa::VerifyingKey),
 }
 
@@ -82,7 +82,7 @@ impl VerifyingKey {
         exact("the signature public key", bytes, sig.public_key_len())?;
         let inner = match sig {
             Sig::Falcon512 | Sig::Falcon1024 => {
-                VerifyingInner::Falcon(Box::new(falcon::VerifyingKey::new(sig, bytes)?))
+                VerifyingInner::Falcon(falcon::VerifyingKey::new(sig, bytes)?)
             }
             Sig::MlDsa87 => VerifyingInner::MlDsa(ml_dsa::VerifyingKey::new(bytes)?),
         };

@@ -18,7 +18,9 @@ fn every_algorithm_signs_and_verifies() {
             assert!(!public.verify(b"message", &bad), "{sig:?} byte {at}");
         }
         let other = SigningKey::generate(sig).unwrap();
-        assert!(!VerifyingKey::new(sig, other.public_key()).unwrap().verify(b"message", &signature));
+        assert!(!VerifyingKey::new(sig, other.public_key())
+            .unwrap()
+            .verify(b"message", &signature));
         assert_ne!(key.sign(b"message").unwrap(), signature, "signing is randomised");
     }
 }
