@@ -13,7 +13,7 @@ class PqcIiotError(Exception):
     """Root of every error this package raises on purpose.
 
     `code` is stable and machine-readable, `hint` is one sentence (or command) for a
-    person, `exit_code` is what the command line returns: 1 failure, 3 security
+    person, `exit_code` is what the command line returns: 1 failure, 2 usage, 3 security
     refusal, 4 state locked or unsafe. `peer` is a peer's fingerprint (64 hex
     digits), where one is known.
     """
@@ -31,6 +31,7 @@ class InvalidInputError(PqcIiotError):
     """An argument, configuration or key file of ours that cannot be used as given."""
 
     code = "invalid_input"
+    exit_code = 2
 
 
 class TransportError(PqcIiotError):

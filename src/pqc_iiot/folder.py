@@ -14,8 +14,8 @@ from pathlib import Path
 
 from .errors import InvalidInputError, StateError, StateLockedError, UnsafePermissionsError
 
-_LOCK = "lock"
-_NO_DEVICE = {_LOCK, "audit.log", "audit.head", "identity.new"}
+LOCK_FILE = "lock"
+_NO_DEVICE = {LOCK_FILE, "audit.log", "audit.head", "identity.new"}
 """What a creation leaves behind that failed before there were keys; it may be repeated."""
 
 
@@ -32,7 +32,7 @@ class StateFolder:
         self._lock: int | None = None
         if create:
             self._create()
-        self._check()
+        check_permissions(self.path)
         self._lock = self._take_lock()
         try:
             if create:  # Again: another process may have made a device in the meantime.
@@ -59,14 +59,10 @@ class StateFolder:
                 hint="choose another folder, or move this one away",
             )
 
-    def _check(self) -> None:
-        for path, problem, repair in permission_problems(self.path):
-            raise UnsafePermissionsError(f"{path}: {problem}", hint=repair)
-
     def _take_lock(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            fd = os.open(self.path / _LOCK, flags, 0o600)
+            fd = os.open(self.path / LOCK_FILE, flags, 0o600)
         except OSError as cause:
             raise StateError(f"{self.path} cannot be locked: {cause.strerror}") from cause
         try:
@@ -138,6 +134,12 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def check_permissions(path: Path) -> None:
+    """Raises `UnsafePermissionsError` where others can read or write anything in there."""
+    for entry, problem, repair in permission_problems(path):
+        raise UnsafePermissionsError(f"{entry}: {problem}", hint=repair)
+
+
 def permission_problems(path: Path) -> list[tuple[Path, str, str]]:
     """What is wrong with a state folder and its files, and what repairs it: in owner, kind
     and mode. `StateError` where there is no such folder."""
@@ -145,7 +147,10 @@ def permission_problems(path: Path) -> list[tuple[Path, str, str]]:
         folder = path.lstat()
         if not stat.S_ISDIR(folder.st_mode):
             return [(path, "is not a folder itself", "name the folder that it leads to")]
-        entries = [(path, folder), *((entry, entry.lstat()) for entry in sorted(path.iterdir()))]
+        entries = [(path, folder)]
+        for entry in sorted(path.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # The owner replaces files meanwhile.
+                entries.append((entry, entry.lstat()))
     except FileNotFoundError:
         raise _no_folder(path) from None
     except OSError as cause:

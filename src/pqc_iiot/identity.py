@@ -7,7 +7,9 @@ file itself, the store's rows and the anchor are authenticated.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from . import cose
 from ._core import Secret
@@ -19,7 +21,7 @@ from .errors import (
     StateError,
     StateTamperedError,
 )
-from .folder import StateFolder
+from .folder import StateFolder, check_permissions
 from .providers import (
     Custody,
     KeySet,
@@ -113,6 +115,9 @@ class Identity:
         if not storage_key.verify_mac(b"identity" + value, mac):
             raise _tampered()
         own = [_load_keys(provider, entry) for entry in stored]
+        if folder.read(BUNDLE_FILE, _MAX_SIZE) != own[0].bundle.encoded:
+            # Changed from outside, or `write` was interrupted.
+            folder.write(BUNDLE_FILE, own[0].bundle.encoded)
         return cls(uri, provider, storage_key, sealed, own[0], own[1] if own[1:] else None)
 
     def write(self, folder: StateFolder) -> None:
@@ -166,6 +171,22 @@ def public_name(folder: StateFolder) -> str:
         return parse_bundle(folder.read(BUNDLE_FILE, MAX_BUNDLE_SIZE) or b"").name
     except (InvalidBundleError, StateError):
         return ""
+
+
+def public_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """The public bundle of the device in a folder, without its keys and also while a
+    process owns it. `UnsafePermissionsError` where others could have put another there,
+    `StateError` where there is none."""
+    check_permissions(Path(path))
+    try:
+        with Path(path, BUNDLE_FILE).open("rb") as file:
+            return parse_bundle(file.read(MAX_BUNDLE_SIZE + 1))
+    except (OSError, InvalidBundleError) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise StateError(
+            f"the public bundle in {path} cannot be read: {reason}",
+            hint="any command that opens the device writes it again, such as: pqc-iiot status",
+        ) from cause
 
 
 def _load_keys(provider: SecurityProvider, entry: object) -> OwnKeys:

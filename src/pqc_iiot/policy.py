@@ -11,6 +11,9 @@ from .errors import InvalidInputError, PolicyError, PqcIiotError, StateTamperedE
 from .providers import Custody
 from .suites import SUITE_POLICIES, Suite
 
+MAX_PAYLOAD = 1 << 24
+"""Bytes; no policy allows longer messages."""
+
 
 class Trust(enum.Enum):
     """How a key becomes trusted."""
@@ -44,7 +47,7 @@ class Policy:
                 f"{self.suites!r} is no suite policy", hint=f"known: {', '.join(SUITE_POLICIES)}"
             )
         for name, low, high in (
-            ("max_payload", 1, 1 << 24),
+            ("max_payload", 1, MAX_PAYLOAD),
             ("max_pending", 1, 4096),
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),

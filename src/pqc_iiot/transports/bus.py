@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,7 +96,7 @@ class Bus:
         frame = await self._run(partial(self._node.seal, payload, to=to, context=topic))
         await self._transport.publish(topic, frame, qos=qos, retain=retain)
 
-    async def listen(self, *filters: str, qos: int = 1) -> AsyncIterator[Message]:
+    async def listen(self, *filters: str, qos: int = 1) -> AsyncGenerator[Message, None]:
         """Messages from topics that match a filter, verified, fresh, from trusted peers.
 
         A message counts as taken when the next one is asked for. Raises `TransportError`
@@ -168,7 +168,7 @@ class Bus:
         results = await self._run(partial(self._node.open_many, incoming))
         for delivery, result in zip(deliveries, results, strict=True):
             if isinstance(result, PqcIiotError):
-                log.info("a frame on %r was refused: %s", delivery.topic, result.code)
+                log.info("a frame on %r was refused: %s", delivery.topic, result)
                 delivery.ack()
                 continue
             listeners = [each for each in self._listeners if each.wants(delivery.topic)]
