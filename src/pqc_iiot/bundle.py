@@ -161,8 +161,11 @@ def parse_bundle(data: bytes) -> Bundle:
 
 
 def endorsed_by(bundle: Bundle, previous: Bundle) -> bool:
-    """Whether `bundle` is signed by the keys of `previous` as their successor."""
-    if bundle.previous != previous.fingerprint or bundle.serial <= previous.serial:
+    """Whether `bundle` is signed by the keys of `previous` as their successor: the same
+    device with a higher serial."""
+    if (bundle.previous, bundle.name) != (previous.fingerprint, previous.name):
+        return False
+    if bundle.serial <= previous.serial:
         return False
     payload, signatures = _parse_message(bundle.encoded)
     key = SigPublicKey(previous.suite.sig.id, previous.sig_public_key)

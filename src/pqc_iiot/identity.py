@@ -17,6 +17,7 @@ from .bundle import MAX_BUNDLE_SIZE, Bundle, check_name, make_bundle, parse_bund
 from .errors import (
     InvalidBundleError,
     PolicyError,
+    PqcIiotError,
     ProviderError,
     StateError,
     StateTamperedError,
@@ -95,10 +96,15 @@ class Identity:
         if data is None:
             raise StateError(
                 f"there is no device in {folder.path}",
-                hint="make one: pqc-iiot init, or put the identity file back from a backup",
+                hint="put the identity file back from a backup, or make a new device in"
+                " another folder: pqc-iiot init",
             )
         value, mac = data[:-32], data[-32:]
-        match cose.loads(value, _MAX_SIZE, "the identity file", StateTamperedError):
+        try:
+            parts = cose.loads(value, _MAX_SIZE, "the identity file", StateTamperedError)
+        except StateTamperedError as cause:
+            raise _tampered() from cause
+        match parts:
             case [1, str(uri), bytes(header), bytes(sealed), tuple(stored)] if (
                 1 <= len(stored) <= 2
             ):
@@ -169,7 +175,7 @@ def public_name(folder: StateFolder) -> str:
     empty where there is none."""
     try:
         return parse_bundle(folder.read(BUNDLE_FILE, MAX_BUNDLE_SIZE) or b"").name
-    except (InvalidBundleError, StateError):
+    except PqcIiotError:
         return ""
 
 

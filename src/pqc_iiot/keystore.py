@@ -2,11 +2,13 @@
 
 The rules, in order, for a bundle that arrives (`add`):
  1. its own signature verified (a `Bundle` exists only then), its suite allowed;
- 2. keys that were revoked stay refused;
- 3. keys that are trusted already change nothing;
+ 2. keys that were revoked stay refused, and so do their successors;
+ 3. keys that are known already change nothing;
  4. a name in use by other keys: their signed successor with a higher serial replaces
     them (the old keys stay valid for an overlap), anything else is refused, always;
  5. otherwise strict policy lets it wait, TOFU pins it.
+Names here are ours: a peer may be approved under another name than its bundle's, so a
+successor is known by the keys that it names as the ones before.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ class Peer:
 
 
 Listener = Callable[[str, Peer | Bundle], None]
-"""Hears what changed: one of added, pinned, rotated, approved, revoked, pending_evicted."""
+"""Hears what changed: waiting, evicted, added, approved, pinned, rotated or revoked."""
 
 
 class Keystore:
@@ -121,12 +123,10 @@ class Keystore:
 
     def find(self, what: str) -> Peer:
         """A peer in any state by name or fingerprint; `UnknownPeerError` otherwise."""
-        key = _as_key(what)
-        rows = [self._store.get(PEERS, key)] if key else self._store.find(PEERS, name=what)
-        found = [self._peer(row) for row in rows if row]
-        if not found:
+        rows = self._rows(PEERS, what)
+        if not rows:
             raise UnknownPeerError(f"{what!r} is not known here", hint="pqc-iiot peer list")
-        return found[-1]
+        return self._peer(rows[-1])
 
     def peers(self) -> Iterator[Peer]:
         """Every key set of the list, oldest change first."""
@@ -144,47 +144,40 @@ class Keystore:
 
     def add(self, bundle: Bundle) -> Peer | None:
         """Applies the rules above; None where the bundle waits for approval."""
-        self.policy.require_suite(bundle.suite)
-        if bundle.fingerprint == self.own:
-            raise InvalidInputError("this is the device's own bundle")
-        known = self._store.get(PEERS, bundle.fingerprint)
-        if known is not None:
-            peer = self._peer(known)
-            if peer.state is PeerState.REVOKED:
-                raise RevokedPeerError(f"{peer.name} was revoked", peer=bundle.fingerprint.hex())
+        peer = self._settle(bundle)
+        if peer is not None:
             return peer
-        current = self._current(bundle.name)
-        if current is not None:
-            return self._succeed(current, bundle)
         if self.policy.trust is Trust.TOFU and not self._store.find(PEERS, name=bundle.name):
             return self._pin(bundle)
         self._wait(bundle)
         return None
 
-    def approve(self, what: str, name: str = "") -> Peer:
-        """Trusts a pending bundle, by fingerprint or name, under `name` if one is given.
+    def add_approved(self, bundle: Bundle, name: str = "") -> Peer:
+        """Trusts a bundle whose fingerprint the caller has compared; errors as `approve`."""
+        peer = self._settle(bundle)
+        if peer is None or peer.state is PeerState.PINNED:
+            name = name or (peer.name if peer else bundle.name)
+            return self._trust(bundle, PeerState.APPROVED, "added", name)
+        return peer
 
-        `UnknownPeerError` where none waits, `PeerKeyChangedError` where the name belongs
+    def approve(self, what: str, name: str = "") -> Peer:
+        """Trusts a bundle that waits, or one that was pinned, by fingerprint or name, under
+        `name` if one is given.
+
+        `UnknownPeerError` where there is none, `PeerKeyChangedError` where the name belongs
         to other keys that are not revoked.
         """
-        key = _as_key(what)
-        rows = [self._store.get(PENDING, key)] if key else self._store.find(PENDING, name=what)
-        found = [row for row in rows if row]
+        found = [(row.name, parse_bundle(row.value)) for row in self._rows(PENDING, what)]
+        peers = [self._peer(row) for row in self._rows(PEERS, what)]
+        found += [(peer.name, peer.bundle) for peer in peers if peer.state is PeerState.PINNED]
         if len(found) != 1:
             raise UnknownPeerError(
                 f"{len(found) or 'no'} bundles wait as {what!r}",
                 hint="pqc-iiot peer pending shows fingerprints" if found else _add_hint(),
             )
-        bundle = parse_bundle(found[0].value)
+        ((known_as, bundle),) = found
         self.policy.require_suite(bundle.suite)
-        return self._trust(bundle, PeerState.APPROVED, "approved", check_name(name or bundle.name))
-
-    def add_approved(self, bundle: Bundle, name: str = "") -> Peer:
-        """Trusts a bundle whose fingerprint the caller has compared."""
-        peer = self.add(bundle)
-        if peer is not None:
-            return peer
-        return self.approve(bundle.fingerprint.hex(), name)
+        return self._trust(bundle, PeerState.APPROVED, "approved", name or known_as)
 
     def revoke(self, what: str) -> list[Peer]:
         """Refuses a peer, with every key set of its name, from now on, both ways."""
@@ -203,10 +196,19 @@ class Keystore:
             self._tell("revoked", peer)
         return revoked
 
-    def drop_pending(self, key: bytes) -> None:
-        """Forgets a bundle that waits."""
-        with self._store.transaction():
-            self._store.delete(PENDING, key)
+    def _settle(self, bundle: Bundle) -> Peer | None:
+        """Rules 1 to 4: the peer that these keys are, or become; None for new ones."""
+        self.policy.require_suite(bundle.suite)
+        if bundle.fingerprint == self.own:
+            raise InvalidInputError("this is the device's own bundle")
+        known, before = self._get(bundle.fingerprint), self._get(bundle.previous or b"")
+        for peer in (known, before):
+            if peer is not None and peer.state is PeerState.REVOKED:
+                raise RevokedPeerError(f"{peer.name} was revoked", peer=bundle.fingerprint.hex())
+        if known is not None:
+            return known
+        current = self._current(before.name if before else bundle.name)
+        return None if current is None else self._succeed(current, bundle)
 
     def _current(self, name: str) -> Peer | None:
         peers = [self._peer(row) for row in self._store.find(PEERS, name=name)]
@@ -219,7 +221,7 @@ class Keystore:
                 f"{bundle.name} came with other keys than the ones trusted under that name",
                 hint="if the device was replaced: compare the fingerprint"
                 f" {format_fingerprint(bundle.fingerprint)}, then pqc-iiot peer revoke"
-                f" {bundle.name}, and add and approve the new bundle",
+                f" {current.name}, and add and approve the new bundle",
                 peer=bundle.fingerprint.hex(),
             )
         peer = _peer(current.name, current.state, bundle)
@@ -242,8 +244,8 @@ class Keystore:
         return peer
 
     def _trust(self, bundle: Bundle, state: PeerState, event: str, name: str) -> Peer:
-        current = self._current(name)
-        if current is not None:
+        current = self._current(check_name(name))
+        if current is not None and current.fingerprint != bundle.fingerprint:
             raise PeerKeyChangedError(
                 f"the name {name} belongs to other keys",
                 hint="approve it under another name (--name), or revoke the old one first",
@@ -271,10 +273,22 @@ class Keystore:
                 PENDING, Row(bundle.fingerprint, bundle.encoded, bundle.kid, bundle.name)
             )
         for row in evicted:
-            self._tell("pending_evicted", parse_bundle(row.value))
-        self._tell("added", bundle)
+            self._tell("evicted", parse_bundle(row.value))
+        self._tell("waiting", bundle)
 
     # Rows
+
+    def _get(self, fingerprint: bytes) -> Peer | None:
+        row = self._store.get(PEERS, fingerprint)
+        return None if row is None else self._peer(row)
+
+    def _rows(self, table: str, what: str) -> list[Row]:
+        """The rows with this fingerprint or name."""
+        try:
+            row = self._store.get(table, parse_fingerprint(what))
+        except InvalidInputError:
+            return self._store.find(table, name=what)
+        return [] if row is None else [row]
 
     def _put(self, peer: Peer) -> None:
         value = cose.dumps([peer.state.value, peer.successor, peer.bundle.encoded])
@@ -325,13 +339,6 @@ def _peer(name: str, state: PeerState, bundle: Bundle, successor: bytes = b"") -
         KemPublicKey(suite.kem.id, bundle.kem_public_key),
         successor,
     )
-
-
-def _as_key(what: str) -> bytes:
-    try:
-        return parse_fingerprint(what)
-    except InvalidInputError:
-        return b""
 
 
 def _approve_hint(fingerprint: bytes) -> str:

@@ -12,7 +12,7 @@ from ._core import memory_stats, self_test
 from .anchor import Anchor
 from .audit import AuditLog
 from .bundle import Bundle
-from .errors import PqcIiotError, SelfTestError, StateError
+from .errors import PolicyError, PqcIiotError, SelfTestError, StateError
 from .folder import StateFolder
 from .freshness import Freshness
 from .identity import Identity, OwnKeys, public_name
@@ -28,12 +28,13 @@ DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
 _POLICY = b"policy"
 _EVENTS = {
-    "added": "peer_pending",
+    "waiting": "peer_pending",
+    "evicted": "peer_pending_dropped",
+    "added": "peer_added",
     "approved": "peer_approved",
     "pinned": "peer_pinned",
     "rotated": "peer_rotated",
     "revoked": "peer_revoked",
-    "pending_evicted": "peer_pending_dropped",
 }
 
 
@@ -211,8 +212,11 @@ def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str
 def _set_aside(folder: StateFolder) -> None:
     for suffix in ("", "-wal", "-shm"):
         path = folder.path / f"{STORE_FILE}{suffix}"
-        if path.exists():
-            path.replace(folder.path / f"{STORE_FILE}.old{suffix}")
+        try:
+            if path.exists():
+                path.replace(folder.path / f"{STORE_FILE}.old{suffix}")
+        except OSError as cause:
+            raise StateError(f"{path} cannot be put aside: {cause.strerror}") from cause
 
 
 def _assemble(
@@ -220,21 +224,23 @@ def _assemble(
 ) -> State:
     try:
         policy = _load_policy(store)
+        _require_custody(identity, policy)
+        _warn_of_lock_limit(audit)
 
         def changed(what: str, subject: Peer | Bundle) -> None:
             bundle = subject if isinstance(subject, Bundle) else subject.bundle
-            details = {"suite": bundle.suite.id, "serial": bundle.serial}
-            event = _EVENTS[what]
-            if what in ("revoked", "pending_evicted"):
+            details: dict[str, str | int] = {"suite": bundle.suite.id, "serial": bundle.serial}
+            if what == "rotated" and bundle.previous:
+                details["predecessor"] = bundle.previous.hex()
+            if what in ("revoked", "evicted"):
                 details = {}
-            audit.emit(event, peer=bundle.fingerprint.hex(), name=subject.name, **details)
+            audit.emit(_EVENTS[what], peer=bundle.fingerprint.hex(), name=subject.name, **details)
 
         keystore = Keystore(store, policy, identity.fingerprint, changed)
         freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
     except BaseException:
         store.close()
         raise
-    _warn_of_lock_limit(audit)
     audit.emit(
         "started",
         version=version("pqc-iiot"),
@@ -263,8 +269,10 @@ def _load_policy(store: Store) -> Policy:
 
 
 def store_policy(state: State, policy: Policy) -> None:
-    """Makes a policy durable and lets it be heard of."""
+    """Makes a policy durable and lets it be heard of. `PolicyError` where the device's own
+    keys are not in the custody that it demands."""
     old = state.keystore.policy
+    _require_custody(state.identity, policy)
     with state.store.transaction():
         state.store.put(META, Row(_POLICY, policy.encode()))
     state.keystore.policy = policy
@@ -272,6 +280,15 @@ def store_policy(state: State, policy: Policy) -> None:
         before, after = getattr(old, setting), getattr(policy, setting)
         if before != after:
             state.audit.emit("policy_changed", setting=setting, old=str(before), new=str(after))
+
+
+def _require_custody(identity: Identity, policy: Policy) -> None:
+    custody = identity.current.keys.custody
+    if custody < policy.min_custody:
+        raise PolicyError(
+            f"the keys are in custody {custody.name}, policy demands {policy.min_custody.name}",
+            hint="make the device with another provider: pqc-iiot init --provider",
+        )
 
 
 def _self_test(audit: AuditLog) -> None:

@@ -27,6 +27,7 @@ _PASSPHRASE_COST = (65536, 3, 4)
 """KiB, passes, lanes: RFC 9106 section 4, second recommended option (64 MiB)."""
 _RANDOM_COST = (8, 1, 1)
 """For the plaintext mode: its passphrase has 256 random bits, stretching adds nothing."""
+_SALT_SIZE = 16
 
 
 class SoftwareKeySet(KeySet):
@@ -70,14 +71,16 @@ class SoftwareProvider(SecurityProvider):
         self_test()
         insecure = request.path == INSECURE
         new = request.header is None
+        cost = _RANDOM_COST if insecure else _PASSPHRASE_COST
         if request.header is None:
-            cost = _RANDOM_COST if insecure else _PASSPHRASE_COST
             kept = secrets.token_hex(32).encode() if insecure else b""
-            self._header = cose.dumps([os.urandom(16), *cost, kept])
+            self._header = cose.dumps([os.urandom(_SALT_SIZE), *cost, kept])
         else:
             self._header = request.header
-        salt, *cost_read, kept = _parse_header(self._header)
-        if bool(kept) != insecure:
+        salt, cost_read, kept = _parse_header(self._header)
+        # Before the passphrase nothing vouches for a header: one that asks for a gigabyte
+        # and minutes is no key file of ours.
+        if bool(kept) != insecure or cost_read != cost:
             raise ProviderError("the key file's header does not fit its provider")
         if insecure:
             passphrase = _as_secret(kept)
@@ -88,7 +91,7 @@ class SoftwareProvider(SecurityProvider):
             )
         else:
             passphrase = request.passphrase(new)
-        self._kek: Secret | None = argon2id(passphrase, salt, *cost_read)
+        self._kek: Secret | None = argon2id(passphrase, salt, *cost)
 
     @property
     def header(self) -> bytes:
@@ -163,11 +166,12 @@ def _does_not_open() -> PqcIiotError:
     )
 
 
-def _parse_header(header: bytes) -> tuple[bytes, int, int, int, bytes]:
+def _parse_header(header: bytes) -> tuple[bytes, tuple[int, int, int], bytes]:
     match cose.loads(header, 1024, "the provider's header", ProviderError):
-        case [bytes(salt), int(memory), int(passes), int(lanes), bytes(kept)]:
-            if 0 <= memory < 1 << 32 and 0 <= passes < 1 << 32 and 0 <= lanes < 1 << 32:
-                return salt, memory, passes, lanes, kept
+        case [bytes(salt), int(memory), int(passes), int(lanes), bytes(kept)] if (
+            len(salt) == _SALT_SIZE
+        ):
+            return salt, (memory, passes, lanes), kept
     raise ProviderError("the provider's header has another shape")
 
 
