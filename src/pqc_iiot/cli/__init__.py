@@ -1,0 +1,126 @@
+"""The command line `pqc-iiot`: a thin shell around `pqc_iiot.Node`.
+
+Exit codes: 0 done, 1 failed, 2 called wrongly, 3 refused for security reasons, 4 the state
+folder is locked or unsafe (130 interrupted). `main` is the one place where errors end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from ..errors import PqcIiotError
+from . import audit, doctor, extra, frames, identity, inspect, mqtt, output, peer, policy, status
+from .base import Shell, with_globals
+
+__all__ = ["app", "main"]
+
+PROGRAM = "pqc-iiot"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(PROGRAM, version(PROGRAM))
+        raise typer.Exit
+
+
+def _root(
+    shell: Shell,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Post-quantum end-to-end protection for industrial messages."""
+
+
+app.callback()(with_globals(_root))
+for _commands in (identity, peer, frames, mqtt, inspect, policy, status, doctor, audit, extra):
+    _commands.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code. `arguments` are `sys.argv`'s if left out."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Known before the words are parsed: they may not even be parsable.
+    shell = Shell(json="--json" in words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with _clean_messages(shell):
+        try:
+            result = app(words, prog_name=PROGRAM, standalone_mode=False, obj=shell)
+            sys.stdout.flush()
+            return result if isinstance(result, int) else 0
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            return _end(error, shell)
+
+
+def _end(error: Exception, shell: Shell) -> int:
+    """Says what went wrong; returns the exit code for it."""
+    match error:
+        case BrokenPipeError():
+            # Nobody reads: also not what is still buffered, at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case PqcIiotError():
+            shell.complain(error.code, str(error), error.hint)
+            code = error.exit_code
+        case typer.TyperException():
+            # Without a message, the help has been printed already.
+            if message := error.format_message().strip():
+                shell.complain("usage", message, f"{PROGRAM} --help")
+            return error.exit_code
+        case typer.Abort():
+            shell.complain("aborted", "there was no answer")
+            return 1
+        case OSError():
+            shell.complain("system", error.strerror or type(error).__name__)
+            code = 1
+        case _:
+            hint = "please report this" + ("" if shell.verbose else ", with what -v adds")
+            shell.complain("unexpected", f"unexpected {type(error).__name__}", hint)
+            code = 1
+    if shell.verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(output.escape(line), file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _clean_messages(shell: Shell) -> Iterator[None]:
+    """Warnings and log records become single lines like every other message."""
+    handler = output.LogHandler(as_json=shell.json)
+    handler.setLevel(logging.WARNING)
+    logger = logging.getLogger("pqc_iiot")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: shell.warn(str(message))
+            yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,88 @@
+"""`audit`: reading and checking the log; works while another process writes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..audit import AuditRecord, Severity, follow, tail, verify
+from ..state import AUDIT_FILE
+from . import output
+from .base import Shell, command, group
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..audit import VerifyReport
+
+File = Annotated[
+    Path | None, typer.Option("--file", metavar="FILE", help="Another log than this device's.")
+]
+
+_STYLES = {Severity.MEDIUM: "yellow", Severity.HIGH: "red", Severity.CRITICAL: "bold red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    audit = group(app, "audit", "The log of security events.", panel="Device")
+    command(audit, "tail")(tail_)
+    command(audit, "verify")(verify_)
+
+
+def tail_(
+    shell: Shell,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many records.")] = 10,
+    follow_: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with what is added.")
+    ] = False,
+    file: File = None,
+) -> None:
+    """Shows the last records; as JSON, exactly as they stand in the log."""
+    path = file or shell.state / AUDIT_FILE
+    console = output.console()
+    for record in follow(path, lines) if follow_ else tail(path, lines):
+        if shell.json:
+            print(record.encode().decode("ascii"), flush=True)
+        else:
+            style = _STYLES.get(record.severity)
+            console.print(_line(record), style=style, soft_wrap=True)
+
+
+def verify_(shell: Shell, file: File = None) -> None:
+    """Checks the log's chain: whether anything was edited, removed or moved in it."""
+    path = file or shell.state / AUDIT_FILE
+    report = verify(path)
+    shell.show({"ok": report.ok, **dataclasses.asdict(report)}, lambda: _summary(report))
+    if not report.ok:
+        shell.complain(
+            "audit_log",
+            f"{path} has {report.problem_count} contradictions",
+            "keep the file as it is, and compare it with a copy or with a hash kept elsewhere",
+        )
+        raise typer.Exit(1)
+
+
+def _line(record: AuditRecord) -> str:
+    detail = " ".join(f"{name}={value}" for name, value in record.detail.items())
+    peer = f"peer={record.peer[:16]}" if record.peer else ""
+    parts = (record.time, f"#{record.seq}", record.id, record.severity.label, record.event)
+    return output.escape(" ".join(filter(None, (*parts, peer, detail))))
+
+
+def _summary(report: VerifyReport) -> RenderableType:
+    from rich.console import Group
+
+    facts = output.facts(
+        {
+            "log": report.log or "-",
+            "records": f"{report.events}, from {report.first_seq} to {report.last_seq}",
+            "last hash": report.last_hash or "-",
+            "interrupted writes": report.torn_tails,
+            "result": "nothing contradicts anything" if report.ok else "CONTRADICTIONS",
+        }
+    )
+    rows = [(each.kind, str(each.line), each.message) for each in report.problems]
+    return Group(facts, output.table("problem", "line", "what", rows=rows)) if rows else facts

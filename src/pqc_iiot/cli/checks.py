@@ -1,0 +1,225 @@
+"""What `doctor` looks at: each check says what it found, and what repairs it.
+
+All but `device` need no keys and work while another process owns the folder. None raises.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .. import _core
+from ..audit import verify
+from ..errors import InvalidInputError, PqcIiotError, SelfTestError, StateError, StateLockedError
+from ..folder import LOCK_FILE, permission_problems, sync_folder
+from ..state import AUDIT_FILE
+
+if TYPE_CHECKING:
+    from ..node import Node
+    from .base import Shell
+    from .broker import Broker
+
+Outcome: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
+
+_MIB = 1 << 20
+_SLOW_SYNC = 0.1
+_SPACE_NEEDED, _SPACE_WISHED = 16 * _MIB, 256 * _MIB
+_SOME_TIME_AGO = 1767225600
+"""2026-01-01, in seconds since 1970: a clock before it was never set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `fix` is a command or a sentence, or empty."""
+
+    name: str
+    outcome: Outcome
+    found: str
+    fix: str = ""
+
+
+def folder(path: Path) -> Check:
+    """Who may enter the state folder."""
+    try:
+        problems = permission_problems(path)
+    except StateError as error:
+        return Check("folder", "failed", str(error), error.hint)
+    for entry, problem, repair in problems:
+        return Check("folder", "failed", f"{entry}: {problem}", repair)
+    return Check("folder", "ok", f"{path} is for this user only")
+
+
+def lock(path: Path) -> Check:
+    """Whether a process owns the folder; that is how it should be while one runs."""
+    try:
+        fd = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return Check("lock", "ok", "no process has ever owned the folder")
+    except OSError as error:
+        return Check("lock", "failed", f"the lock cannot be read: {error.strerror}")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return Check("lock", "ok", "no process owns the folder")
+    except OSError:
+        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        return Check("lock", "ok", f"process {owner or 'unknown'} owns the folder")
+    finally:
+        os.close(fd)
+
+
+def durable_writes(path: Path) -> Check:
+    """Whether what is written and synced there can be expected to survive a power cut."""
+    probe = path / f"doctor.{secrets.token_hex(4)}"
+    times = []
+    try:
+        for _ in range(5):
+            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                start = time.perf_counter()
+                os.write(fd, b"x")
+                os.fsync(fd)
+                times.append(time.perf_counter() - start)
+            finally:
+                os.close(fd)
+                probe.unlink()
+        sync_folder(path)
+    except OSError as error:
+        fix = "check the disk, its free space and whether it is mounted read-only"
+        return Check("durable writes", "failed", f"fsync: {error.strerror}", fix)
+    found = f"write and fsync take {sorted(times)[2] * 1000:.1f} ms"
+    if _filesystem(path) in ("tmpfs", "ramfs"):
+        fix = "keep the folder on a disk: what is lost makes the device refuse to start"
+        return Check("durable writes", "warning", "the folder is in memory only", fix)
+    if sorted(times)[2] > _SLOW_SYNC:
+        return Check("durable writes", "warning", found, "each batch of messages waits for it")
+    return Check("durable writes", "ok", found)
+
+
+def disk_space(path: Path) -> Check:
+    """Whether there is room for numbers and events."""
+    free = shutil.disk_usage(path).free
+    outcome: Outcome = "ok" if free >= _SPACE_WISHED else "warning"
+    outcome = outcome if free >= _SPACE_NEEDED else "failed"
+    fix = "" if outcome == "ok" else "make room: without it the device stops"
+    return Check("disk space", outcome, f"{free // _MIB} MiB free", fix)
+
+
+def audit_log(path: Path) -> Check:
+    """Whether the log's chain holds."""
+    log = path / AUDIT_FILE
+    if not log.exists():
+        return Check("audit log", "skipped", "there is none yet")
+    report = verify(log)
+    if report.ok:
+        return Check("audit log", "ok", f"{report.events} records, the chain holds")
+    found = f"{report.problem_count} contradictions: {report.problems[0].message}"
+    return Check("audit log", "failed", found, "pqc-iiot audit verify")
+
+
+def self_tests() -> Check:
+    """Whether every primitive gives its known answers."""
+    try:
+        _core.self_test()
+    except SelfTestError as error:
+        return Check("self-tests", "failed", str(error), "reinstall; do not use this installation")
+    return Check("self-tests", "ok", "every primitive gave its known answers")
+
+
+def entropy() -> Check:
+    """Whether the kernel's random numbers are good yet."""
+    try:
+        os.getrandom(32, os.GRND_NONBLOCK)
+    except BlockingIOError:
+        fix = "wait, or give the machine a hardware random number generator"
+        return Check("entropy", "failed", "the kernel has not gathered enough yet", fix)
+    return Check("entropy", "ok", "the kernel's random numbers are ready")
+
+
+def clock() -> Check:
+    """Whether the clock was set; nothing but the log's times depends on it."""
+    if time.time() < _SOME_TIME_AGO:
+        fix = "set it if you can; protection does not need it"
+        return Check("clock", "warning", "it was never set: times in the log are wrong", fix)
+    return Check("clock", "ok", "set (only the log's times depend on it)")
+
+
+def secret_memory() -> Check:
+    """Whether secrets in use stay out of the swap; look when the device is open."""
+    locked, unlocked, failures = _core.memory_stats()
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    shown = "no limit" if limit == resource.RLIM_INFINITY else f"limit {limit} bytes"
+    if failures:
+        fix = "LimitMEMLOCK=16M in the systemd unit, or memlock in limits.conf"
+        found = f"{unlocked} bytes of secrets may be swapped out ({shown})"
+        return Check("secret memory", "warning", found, fix)
+    return Check("secret memory", "ok", f"{locked} bytes locked ({shown})")
+
+
+def device(shell: Shell) -> Iterator[Check]:
+    """Whether the keys open, and whom they trust."""
+    from ..node import Node
+
+    passphrase = shell.passphrase()
+    try:
+        with Node.load(shell.state, passphrase=passphrase) as node:
+            status = node.status()
+            found = f"{status.name}, suite {status.suite}, {status.provider}"
+            yield Check("keys", "ok", found)
+            yield secret_memory()
+            yield from _peers(node)
+    except StateLockedError:
+        yield Check("keys", "skipped", "in use by the process that owns the folder")
+    except PqcIiotError as error:
+        unasked = passphrase is None and error.code == "provider"
+        unanswered = shell.passphrase_file is None and isinstance(error, InvalidInputError)
+        outcome: Outcome = "skipped" if unasked or unanswered else "failed"
+        yield Check("keys", outcome, str(error), error.hint)
+
+
+def broker(options: Broker) -> Check:
+    """Whether the broker lets us in."""
+    import asyncio
+
+    async def connect() -> None:
+        async with options.transport():
+            pass
+
+    try:
+        asyncio.run(connect())
+    except PqcIiotError as error:
+        return Check("broker", "failed", str(error), error.hint)
+    return Check("broker", "ok", f"{options.url} let us in")
+
+
+def _peers(node: Node) -> Iterator[Check]:
+    known, waiting = node.peers.counts()
+    if known:
+        yield Check("peers", "ok", f"{known} key sets on the allow-list")
+    else:
+        fix = "pqc-iiot peer add FILE"
+        yield Check("peers", "warning", "the allow-list is empty: everybody is refused", fix)
+    if waiting:
+        found = f"{waiting} bundles wait for approval"
+        yield Check("pending", "warning", found, "pqc-iiot peer pending")
+
+
+def _filesystem(path: Path) -> str:
+    """Type of the file system that a path is on, or empty: proc(5), `mountinfo`."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+            fields = line.split()
+            if fields[2] == number:
+                return fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""

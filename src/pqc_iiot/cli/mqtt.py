@@ -1,0 +1,239 @@
+"""`send` and `listen`: protected messages through a broker."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..bundle import check_name
+from ..errors import DuplicateError, InvalidInputError, PqcIiotError, TransportError
+from ..policy import MAX_PAYLOAD
+from ..transports import check_filter, check_topic
+from . import output
+from .base import Shell, command
+from .broker import Broker, with_broker
+from .files import STDIO, read_input
+from .values import checked
+
+if TYPE_CHECKING:
+    from ..node import Message, Node
+
+Qos = Annotated[int, typer.Option(min=0, max=2, help="0 at most, 1 at least, 2 exactly once.")]
+Announce = Annotated[bool, typer.Option("--announce", help="Show this device's bundle first.")]
+
+_MAX_TOLD = 100
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "send", panel="Messages")(with_broker(send))
+    command(app, "listen", panel="Messages")(with_broker(listen))
+
+
+def send(
+    shell: Shell,
+    broker: Broker,
+    to: Annotated[
+        str, typer.Option(parser=checked(check_name), metavar="NAME", help="The peer it is for.")
+    ],
+    topic: Annotated[str, typer.Option(metavar="TOPIC", help="Where to, and what it is bound to.")],
+    payload: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PAYLOAD",
+            help="Others can see it in the process list: standard input if left out.",
+        ),
+    ] = None,
+    line: Annotated[
+        bool, typer.Option("--line", help="Each line of standard input is a message.")
+    ] = False,
+    qos: Qos = 1,
+    retain: Annotated[
+        bool, typer.Option("--retain", help="The broker keeps the last one.")
+    ] = False,
+    announce: Announce = False,
+) -> None:
+    """Protects messages for a peer and publishes them."""
+    check_topic(topic)
+    if payload is not None and line:
+        raise typer.BadParameter("--line is for messages from standard input")
+    if payload is not None:
+        messages = _once(os.fsencode(payload))
+    elif not line:
+        messages = _once(read_input(STDIO, MAX_PAYLOAD))
+    else:
+        messages = _lines(sys.stdin.fileno())
+    sent = 0
+
+    async def work(node: Node) -> None:
+        nonlocal sent
+        async with broker.bus(node) as bus:
+            if announce:
+                await bus.announce()
+            async for message in messages:
+                await bus.send(to, topic, message, qos=qos, retain=retain)
+                sent += 1
+
+    with shell.node() as node:
+        _run(work(node))
+    if shell.json:
+        output.print_json({"to": to, "topic": topic, "sent": sent})
+    shell.note(f"{sent} sent to {to}")
+
+
+def listen(
+    shell: Shell,
+    broker: Broker,
+    topic: Annotated[
+        list[str], typer.Option(metavar="FILTER", help="Topics; + and # allowed. May be repeated.")
+    ],
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after N messages.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="End after this time.")
+    ] = None,
+    qos: Qos = 1,
+    announce: Announce = False,
+    announcements: Annotated[
+        bool, typer.Option("--announcements", help="Take in bundles that devices show.")
+    ] = False,
+) -> None:
+    """Shows messages from peers, each verified, fresh and bound to its topic."""
+    import asyncio
+
+    for each in topic:
+        check_filter(each)
+    received = 0
+
+    async def work(node: Node) -> None:
+        nonlocal received
+        async with broker.bus(node) as bus:
+            if announce:
+                await bus.announce()
+            if announcements:
+                await bus.watch_announcements()
+            async with contextlib.aclosing(bus.listen(*topic, qos=qos)) as messages:
+                async for message in messages:
+                    _print(shell, message)
+                    received += 1
+                    if received == count:
+                        return
+
+    with shell.node() as node, _telling_refusals(shell):
+        try:
+            _run(asyncio.wait_for(work(node), timeout))
+        except asyncio.TimeoutError:
+            if count is None:
+                return
+            raise TransportError(
+                f"{received} of {count} messages came within {timeout:g} seconds",
+                hint="what was refused is in the audit log: pqc-iiot audit tail",
+            ) from None
+
+
+def _run(work: Coroutine[None, None, None]) -> None:
+    """Runs to the end, or until a service manager ends it: that is a clean end too."""
+    import asyncio
+
+    async def until_stopped() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await work
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(until_stopped())
+
+
+def _print(shell: Shell, message: Message) -> None:
+    if shell.json:
+        document = {
+            "sender": message.sender,
+            "fingerprint": message.fingerprint.hex(),
+            "topic": message.context,
+            "sequence": message.sequence,
+        }
+        output.print_json(document | output.payload_json(message.payload), line=True)
+    else:
+        topic, payload = output.escape(message.context), output.payload_text(message.payload)
+        print(f"{message.sender}  #{message.sequence}  {topic}  {payload}", flush=True)
+
+
+async def _once(payload: bytes) -> AsyncIterator[bytes]:
+    yield payload
+
+
+async def _lines(fd: int) -> AsyncIterator[bytes]:
+    """Lines as they come. A thread of its own reads them: the connection stays alive while
+    none comes, and nobody waits for that thread in the end."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes | PqcIiotError | None] = asyncio.Queue(64)
+
+    def put(item: bytes | PqcIiotError | None) -> None:
+        asyncio.run_coroutine_threadsafe(queue.put(item), loop).result()
+
+    def read() -> None:
+        rest = b""
+        try:
+            while chunk := os.read(fd, 65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    put(line.removesuffix(b"\r"))
+                if len(rest) > MAX_PAYLOAD:
+                    raise InvalidInputError(f"a line is longer than {MAX_PAYLOAD} bytes")
+            if rest:
+                put(rest)
+            put(None)
+        except OSError as error:
+            put(InvalidInputError(f"standard input cannot be read: {error.strerror}"))
+        except PqcIiotError as error:
+            put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (item := await queue.get()) is not None:
+        if isinstance(item, PqcIiotError):
+            raise item
+        yield item
+
+
+class _Refusals(logging.Handler):
+    """Tells a person which frames the bus refused: each reason once per peer, since whoever
+    sends them chooses how many there are. The audit log has them all."""
+
+    def __init__(self, shell: Shell) -> None:
+        super().__init__()
+        self._shell = shell
+        self._told: set[tuple[str, str]] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        for error in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(error, PqcIiotError) and not isinstance(error, DuplicateError):
+                reason = (error.code, error.peer)
+                if reason not in self._told and len(self._told) < _MAX_TOLD:
+                    self._told.add(reason)
+                    self._shell.complain(error.code, record.getMessage(), error.hint)
+
+
+@contextlib.contextmanager
+def _telling_refusals(shell: Shell) -> Iterator[None]:
+    log, handler = logging.getLogger("pqc_iiot.transports.bus"), _Refusals(shell)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)

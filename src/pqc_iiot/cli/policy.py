@@ -1,0 +1,77 @@
+"""`policy`: what this device allows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from ..policy import Policy, Trust
+from ..providers import Custody
+from . import output
+from .base import Shell, command, group
+from .values import checked, custody
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these commands."""
+    policy = group(app, "policy", "What this device allows.", panel="Device")
+    command(policy, "show")(show)
+    command(policy, "set")(set_)
+
+
+def show(shell: Shell) -> None:
+    """Shows the policy."""
+    with shell.node() as node:
+        _show(shell, node.policy)
+
+
+def set_(
+    shell: Shell,
+    trust: Annotated[Trust | None, typer.Option(help="How a key becomes trusted.")] = None,
+    suites: Annotated[str | None, typer.Option(metavar="SET", help="all, hybrid or cnsa2.")] = None,
+    min_custody: Annotated[
+        Custody | None,
+        typer.Option(
+            parser=checked(custody), metavar="CUSTODY", help="software, sealed, split or native."
+        ),
+    ] = None,
+    max_payload: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Of a message, in and out.")
+    ] = None,
+    max_pending: Annotated[
+        int | None, typer.Option(metavar="N", help="Bundles that may wait for approval.")
+    ] = None,
+    sequence_block: Annotated[
+        int | None, typer.Option(metavar="N", help="Sequence numbers reserved at once.")
+    ] = None,
+    rotation_overlap: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Numbers for which a peer's old keys stay accepted."),
+    ] = None,
+) -> None:
+    """Changes what is given, and shows the policy."""
+    changes: dict[str, Trust | Custody | str | int | None] = {
+        "trust": trust,
+        "suites": suites,
+        "min_custody": min_custody,
+        "max_payload": max_payload,
+        "max_pending": max_pending,
+        "sequence_block": sequence_block,
+        "rotation_overlap": rotation_overlap,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        raise typer.BadParameter("nothing to change: see pqc-iiot policy set --help")
+    with shell.node() as node:
+        node.policy = dataclasses.replace(node.policy, **given)  # type: ignore[arg-type]
+        _show(shell, node.policy)
+
+
+def _show(shell: Shell, policy: Policy) -> None:
+    document = dataclasses.asdict(policy) | {
+        "trust": policy.trust.value,
+        "min_custody": policy.min_custody.name.lower(),
+    }
+    shell.show(document, lambda: output.facts(document))
