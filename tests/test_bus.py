@@ -53,7 +53,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
 
 async def take(messages: AsyncGenerator[Message, None], count: int) -> list[bytes]:
     """The next payloads; the last message counts as taken, too."""
-    taken = []
+    taken: list[bytes] = []
     while len(taken) < count:
         taken.append((await anext(messages)).payload)
     return taken
