@@ -71,15 +71,18 @@ async def test_messages_arrive_with_everything_that_was_verified(
 ) -> None:
     sensor, plc = nodes
     broker = MemoryBroker()
-    async with Bus(plc, broker.client()) as there, Bus(sensor, broker.client()) as here:
-        async with aclosing(there.listen("line1/#")) as messages:
-            waiting = asyncio.ensure_future(anext(messages))
-            await until(lambda: there._pump is not None)
-            await here.send("plc", "line1/setpoint", b"21.5")
-            message = await waiting
-            assert (message.sender, message.payload) == ("sensor", b"21.5")
-            assert message.context == "line1/setpoint"
-            assert message.fingerprint == sensor.bundle.fingerprint
+    async with (
+        Bus(plc, broker.client()) as there,
+        Bus(sensor, broker.client()) as here,
+        aclosing(there.listen("line1/#")) as messages,
+    ):
+        waiting = asyncio.ensure_future(anext(messages))
+        await until(lambda: there._pump is not None)
+        await here.send("plc", "line1/setpoint", b"21.5")
+        message = await waiting
+        assert (message.sender, message.payload) == ("sensor", b"21.5")
+        assert message.context == "line1/setpoint"
+        assert message.fingerprint == sensor.bundle.fingerprint
 
 
 @in_loop
@@ -92,13 +95,16 @@ async def test_junk_retained_or_not_never_stops_a_listener(
     await attacker.connect()
     await attacker.publish("line1/a", b"junk", retain=True)
     await attacker.publish("line1/b", b"\xd0\x83" * 900, retain=True)
-    async with Bus(plc, broker.client()) as there, Bus(sensor, broker.client()) as here:
-        async with aclosing(there.listen("line1/#")) as messages:
-            following = asyncio.ensure_future(anext(messages))
-            await until(lambda: "invalid_frame" in refusals(tmp_path / "plc", plc))
-            await attacker.publish("line1/a", b"")
-            await here.send("plc", "line1/a", b"after the junk")
-            assert (await following).payload == b"after the junk"
+    async with (
+        Bus(plc, broker.client()) as there,
+        Bus(sensor, broker.client()) as here,
+        aclosing(there.listen("line1/#")) as messages,
+    ):
+        following = asyncio.ensure_future(anext(messages))
+        await until(lambda: "invalid_frame" in refusals(tmp_path / "plc", plc))
+        await attacker.publish("line1/a", b"")
+        await here.send("plc", "line1/a", b"after the junk")
+        assert (await following).payload == b"after the junk"
     await attacker.aclose()
     assert refusals(tmp_path / "plc", plc) == ["invalid_frame"] * 3
 
@@ -107,17 +113,20 @@ async def test_junk_retained_or_not_never_stops_a_listener(
 async def test_a_message_is_acknowledged_after_it_was_taken(nodes: tuple[Node, Node]) -> None:
     sensor, plc = nodes
     broker = MemoryBroker()
-    async with Bus(plc, broker.client("plc")) as there, Bus(sensor, broker.client()) as here:
-        async with aclosing(there.listen("t")) as messages:
-            waiting = asyncio.ensure_future(anext(messages))
-            await until(lambda: there._pump is not None)
-            await here.send("plc", "t", b"1")
-            await here.send("plc", "t", b"2")
-            await waiting
-            session = broker.sessions["plc"]
-            assert len(session.unacked) == 2, "taken, but the next one was not asked for"
-            await anext(messages)
-            assert len(session.unacked) == 1
+    async with (
+        Bus(plc, broker.client("plc")) as there,
+        Bus(sensor, broker.client()) as here,
+        aclosing(there.listen("t")) as messages,
+    ):
+        waiting = asyncio.ensure_future(anext(messages))
+        await until(lambda: there._pump is not None)
+        await here.send("plc", "t", b"1")
+        await here.send("plc", "t", b"2")
+        await waiting
+        session = broker.sessions["plc"]
+        assert len(session.unacked) == 2, "taken, but the next one was not asked for"
+        await anext(messages)
+        assert len(session.unacked) == 1
 
 
 @in_loop
@@ -128,18 +137,22 @@ async def test_a_retained_message_that_comes_again_is_quiet_however_old(
     broker = MemoryBroker()
     async with Bus(sensor, broker.client()) as here:
         await here.send("plc", "t/kept", b"kept", retain=True)
-        async with Bus(plc, broker.client()) as there:
-            async with aclosing(there.listen("t/#")) as messages:
-                assert await take(messages, 1) == [b"kept"]
-                for number in range(100):
-                    await here.send("plc", "t/other", b"%d" % number)
-                    await take(messages, 1)
-        async with Bus(plc, broker.client()) as there:
-            async with aclosing(there.listen("t/#")) as messages:
-                following = asyncio.ensure_future(anext(messages))
-                await until(lambda: bool(refusals(tmp_path / "plc", plc)))
-                await here.send("plc", "t/other", b"new")
-                assert (await following).payload == b"new"
+        async with (
+            Bus(plc, broker.client()) as there,
+            aclosing(there.listen("t/#")) as messages,
+        ):
+            assert await take(messages, 1) == [b"kept"]
+            for number in range(100):
+                await here.send("plc", "t/other", b"%d" % number)
+                await take(messages, 1)
+        async with (
+            Bus(plc, broker.client()) as there,
+            aclosing(there.listen("t/#")) as messages,
+        ):
+            following = asyncio.ensure_future(anext(messages))
+            await until(lambda: bool(refusals(tmp_path / "plc", plc)))
+            await here.send("plc", "t/other", b"new")
+            assert (await following).payload == b"new"
     assert refusals(tmp_path / "plc", plc) == ["duplicate"]
 
 
@@ -206,12 +219,15 @@ async def test_over_a_real_broker_in_order_and_none_lost(
 ) -> None:
     sensor, plc = nodes
     url = start().url
-    async with plc.mqtt(url) as there, sensor.mqtt(url) as here:
-        async with aclosing(there.listen("line/+", qos=1)) as messages:
-            following = asyncio.ensure_future(anext(messages))
-            await until(lambda: there._pump is not None)
-            for number in range(200):
-                await here.send("plc", "line/1", b"%d" % number)
-            first = await following
-            rest = await take(messages, 199)
-            assert [first.payload, *rest] == [b"%d" % number for number in range(200)]
+    async with (
+        plc.mqtt(url) as there,
+        sensor.mqtt(url) as here,
+        aclosing(there.listen("line/+", qos=1)) as messages,
+    ):
+        following = asyncio.ensure_future(anext(messages))
+        await until(lambda: there._pump is not None)
+        for number in range(200):
+            await here.send("plc", "line/1", b"%d" % number)
+        first = await following
+        rest = await take(messages, 199)
+        assert [first.payload, *rest] == [b"%d" % number for number in range(200)]
