@@ -8,6 +8,26 @@ from pathlib import Path
 import pytest
 
 from brokers import Mosquitto, Start
+from devices import Pair, copy, introduce, make
+from pqc_iiot import Node
+
+
+@pytest.fixture(scope="session")
+def devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of two closed devices that approved each other, to be copied."""
+    folder = tmp_path_factory.mktemp("devices")
+    with make(folder, "sensor") as sensor, make(folder, "plc") as plc:
+        introduce(sensor, plc)
+    return folder
+
+
+@pytest.fixture
+def pair(devices: Path, tmp_path: Path) -> Iterator[Pair]:
+    """The same two devices, open, for one test alone."""
+    copy(devices, tmp_path, "sensor", "plc")
+    pair = Pair(tmp_path, Node.open(tmp_path / "sensor"), Node.open(tmp_path / "plc"))
+    yield pair
+    pair.close()
 
 
 @pytest.fixture
