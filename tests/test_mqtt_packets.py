@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brokers import in_loop, until
+from brokers import in_loop, payloads, until
 from pqc_iiot.errors import TransportError
 from pqc_iiot.transports import mqtt_packets as packets
 from pqc_iiot.transports.mqtt import MqttOptions, MqttTransport
@@ -72,6 +72,13 @@ def test_a_large_packet_is_never_stored() -> None:
     assert list(reader.feed(CONNACK)) == [(0x20, b"\0\0\0", 0)]
     with pytest.raises(TransportError):
         list(reader.feed(b"\x20\xff\xff\xff\x7f"))
+
+
+def test_a_large_packet_may_come_byte_by_byte() -> None:
+    reader = packets.PacketReader(1 << 20)
+    packet = publish("t", bytes(1 << 17))
+    found = [p for n in range(len(packet)) for p in reader.feed(packet[n : n + 1])]
+    assert [len(body) for _, body, _ in found] == [(1 << 17) + 4]
 
 
 @given(st.binary(max_size=200), st.sampled_from([4, 5]))
@@ -322,3 +329,45 @@ async def test_qos_2_is_delivered_once_however_often_it_is_sent() -> None:
         delivery.ack()
         assert [d.topic for d in await transport.receive()] == ["u"]
     assert got == [b"\x50\x00\x07", b"\x50\x00\x07", b"\x70\x00\x07"]
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+@in_loop
+async def test_qos_2_identifiers_mean_nothing_to_a_broker_that_forgot(remembers: bool) -> None:
+    turns = iter([(0, b"old"), (remembers, b"again")])
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session_present, payload = next(turns)
+        writer.write(b"\x20\x03" + bytes((session_present, 0, 0)) + publish("t", payload, 2))
+        await packet(reader)  # PUBREC
+        if payload == b"again":
+            writer.write(publish("t", b"end"))
+            await packet(reader)
+
+    received: list[bytes] = []
+    async with broker(script) as url:
+        options = MqttOptions(url, max_reconnect_delay=0.01)
+        async with MqttTransport(options) as transport:
+            while b"end" not in received:
+                received += await payloads(transport, 1)
+    assert received == ([b"old", b"end"] if remembers else [b"old", b"again", b"end"])
+
+
+@in_loop
+async def test_the_broker_hangs_up_first() -> None:
+    # Else what it has sent meanwhile resets the connection, and it loses our last words.
+    said: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CONNACK + publish("t", b"x", 1) + publish("t", bytes(9000)) * 500)
+        said.extend([await packet(reader), await packet(reader)])
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.05)
+        said.append(b"done")
+
+    async with (
+        broker(script) as url,
+        MqttTransport(MqttOptions(url, max_incoming=1)) as transport,
+    ):
+        (await transport.receive(1))[0].ack()
+    assert said == [b"\x40\x00\x07", b"\xe0\x00\x05\x11\0\0\0\0", b"done"]

@@ -99,21 +99,21 @@ async def test_only_what_was_not_acknowledged_comes_again(client: Client, qos: i
     async with client() as sender:
         async with client("plc-7") as receiver:
             await receiver.subscribe("t", qos=qos)
-            for n in range(3):
+            for n in range(4):
                 await sender.publish("t", bytes((n,)), qos=qos)
-            first, second, third = [(await receiver.receive(1))[0] for _ in range(3)]
-            assert [first.payload, second.payload, third.payload] == [b"\0", b"\1", b"\2"]
-            second.ack()
-            second.ack()
-        first.ack()  # too late, and harmless
-        await sender.publish("t", b"\3", qos=qos)
+            old = [(await receiver.receive(1))[0] for _ in range(4)]
+            assert [d.payload for d in old] == [b"\0", b"\1", b"\2", b"\3"]
+            old[1].ack()
+            old[1].ack()
+        old[0].ack()  # too late, and harmless
+        await sender.publish("t", b"\4", qos=qos)
         async with client("plc-7") as receiver:
-            again = await receive(receiver, 3)
-            assert [d.payload for d in again] == [b"\0", b"\2", b"\3"]
-            third.ack()
+            again = await receive(receiver, 4)
+            assert [d.payload for d in again] == [b"\0", b"\2", b"\3", b"\4"]
+            old[2].ack()
         async with client("plc-7") as receiver:
-            await sender.publish("t", b"\4", qos=qos)
-            assert [d.payload for d in await receive(receiver, 1)] == [b"\4"]
+            await sender.publish("t", b"\5", qos=qos)
+            assert [d.payload for d in await receive(receiver, 1)] == [b"\5"]
 
 
 @in_loop

@@ -207,8 +207,8 @@ async def dial(
 def _unreachable(options: MqttOptions, error: Exception) -> TransportError:
     reason = str(error)
     hint = (
-        f"Check host and port, that the broker runs and speaks {_NAMES[options.version]}, "
-        "and whether it wants mqtts:// or mqtt://."
+        f"Check host and port, that the broker runs, whether it speaks {_NAMES[options.version]} "
+        f"(else set version={9 - options.version}), and whether it wants mqtts:// or mqtt://."
     )
     if isinstance(error, asyncio.TimeoutError):
         reason = f"no answer within {options.connect_timeout:g} s"
