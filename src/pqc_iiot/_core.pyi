@@ -71,7 +71,8 @@ class Secret:
 
         Reads to the end or, with `line`, to the end of the line and not beyond. One
         line ending (`\n` or `\r\n`) at the end is left out. `limit` is the greatest
-        length in bytes, up to 4096. The descriptor stays open.
+        length in bytes, up to 4096. The descriptor stays open; a signal handler that
+        raises (Ctrl-C at a prompt) ends the reading.
 
         Raises `InvalidInputError` if the secret is empty or longer than `limit`, and
         `ProviderError` if the descriptor cannot be read.
@@ -81,7 +82,8 @@ class Secret:
     def derive(self, info: bytes) -> Secret:
         """Derive a 32-byte secret for the purpose `info`: HKDF-Expand, SHA-256 (RFC 5869).
 
-        This secret serves as the PRK.
+        This secret serves as the PRK: raises `InvalidInputError` if it is shorter than 32
+        bytes or longer than 64.
         """
 
     def mac(self, data: bytes) -> bytes:

@@ -25,14 +25,12 @@ pub enum Aead {
 }
 
 impl Aead {
+    /// Every AEAD here.
+    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+
     /// The AEAD with HPKE identifier `id`.
     pub fn from_id(id: u16) -> Result<Self> {
-        match id {
-            1 => Ok(Self::Aes128Gcm),
-            2 => Ok(Self::Aes256Gcm),
-            3 => Ok(Self::ChaCha20Poly1305),
-            _ => Err(Error::UnknownAlgorithm(id.into())),
-        }
+        Self::ALL.into_iter().find(|aead| aead.id() == id).ok_or(Error::UnknownAlgorithm(id.into()))
     }
 
     /// The HPKE identifier.

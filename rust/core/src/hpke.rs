@@ -27,16 +27,18 @@ pub enum Kdf {
 }
 
 impl Kdf {
+    /// Every KDF here.
+    pub const ALL: [Self; 5] = [
+        Self::Hkdf(Sha2::Sha256),
+        Self::Hkdf(Sha2::Sha384),
+        Self::Hkdf(Sha2::Sha512),
+        Self::Shake128,
+        Self::Shake256,
+    ];
+
     /// The KDF with HPKE identifier `id`.
     pub fn from_id(id: u16) -> Result<Self> {
-        match id {
-            0x0001 => Ok(Self::Hkdf(Sha2::Sha256)),
-            0x0002 => Ok(Self::Hkdf(Sha2::Sha384)),
-            0x0003 => Ok(Self::Hkdf(Sha2::Sha512)),
-            0x0010 => Ok(Self::Shake128),
-            0x0011 => Ok(Self::Shake256),
-            _ => Err(Error::UnknownAlgorithm(id.into())),
-        }
+        Self::ALL.into_iter().find(|kdf| kdf.id() == id).ok_or(Error::UnknownAlgorithm(id.into()))
     }
 
     /// The HPKE identifier.

@@ -1,6 +1,8 @@
 //! The one place where the core's errors become Python exceptions.
 
 use pqc_iiot_core::Error;
+use pyo3::exceptions::PyOverflowError;
+use pyo3::prelude::*;
 use pyo3::{import_exception, PyErr};
 
 import_exception!(pqc_iiot.errors, AuthenticationError);
@@ -15,12 +17,45 @@ pub fn raised(error: Error) -> PyErr {
     match error {
         Error::Authentication => AuthenticationError::new_err(text),
         Error::Frame(_) => InvalidFrameError::new_err(text),
-        Error::System(_) => ProviderError::new_err(text),
-        Error::SelfTest(_) => SelfTestError::new_err(text),
+        Error::System(_) => hinted(
+            ProviderError::new_err(text),
+            "look at the memory that is free and at this process's limits, then try again",
+        ),
+        Error::SelfTest(_) => hinted(
+            SelfTestError::new_err(text),
+            "start a new process; if it fails again, do not trust this installation or machine",
+        ),
         Error::Length { .. }
         | Error::InvalidKey(_)
         | Error::UnknownAlgorithm(_)
         | Error::Parameter(_) => InvalidInputError::new_err(text),
+    }
+}
+
+fn hinted(error: PyErr, hint: &str) -> PyErr {
+    Python::attach(|py| match error.value(py).setattr("hint", hint) {
+        Ok(()) => error,
+        Err(other) => other,
+    })
+}
+
+/// An integer argument: one that does not fit is bad input like any other.
+pub struct Int<T>(pub T);
+
+impl<'a, 'py, T> FromPyObject<'a, 'py> for Int<T>
+where
+    T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        obj.extract().map(Self).map_err(|error| {
+            if error.is_instance_of::<PyOverflowError>(obj.py()) {
+                raised(Error::Parameter("an integer"))
+            } else {
+                error
+            }
+        })
     }
 }
 

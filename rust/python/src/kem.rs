@@ -8,7 +8,7 @@ use pqc_iiot_core::selftest;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready};
+use crate::error::{raised, ready, Int};
 
 const SUITE: Suite = Suite { kdf: Kdf::Shake256, aead: Aead::Aes256Gcm };
 
@@ -20,10 +20,10 @@ pub struct KemPrivateKey(pub PrivateKey);
 impl KemPrivateKey {
     /// A new key, checked against itself; `kem_id` as in HPKE.
     #[staticmethod]
-    fn generate(py: Python<'_>, kem_id: u16) -> PyResult<Self> {
+    fn generate(py: Python<'_>, kem_id: Int<u16>) -> PyResult<Self> {
         ready()?;
         py.detach(|| {
-            let key = PrivateKey::generate(Kem::from_id(kem_id)?)?;
+            let key = PrivateKey::generate(Kem::from_id(kem_id.0)?)?;
             selftest::check_kem_pair(&key).map(|()| Self(key))
         })
         .map_err(raised)
@@ -37,8 +37,9 @@ impl KemPrivateKey {
 
     /// The encoded public key.
     #[getter]
-    fn public_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.public_key())
+    fn public_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        ready()?;
+        Ok(PyBytes::new(py, self.0.public_key()))
     }
 
     fn __repr__(&self) -> String {
@@ -68,9 +69,9 @@ pub struct KemPublicKey(PublicKey);
 #[pymethods]
 impl KemPublicKey {
     #[new]
-    fn new(kem_id: u16, public_key: &[u8]) -> PyResult<Self> {
+    fn new(kem_id: Int<u16>, public_key: &[u8]) -> PyResult<Self> {
         ready()?;
-        Kem::from_id(kem_id)
+        Kem::from_id(kem_id.0)
             .and_then(|kem| PublicKey::new(kem, public_key))
             .map(Self)
             .map_err(raised)

@@ -9,36 +9,39 @@ use pqc_iiot_core::Result;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready};
+use crate::error::{raised, ready, Int};
 
 fn private_key(kem_id: u16, seed: &[u8]) -> Result<PrivateKey> {
     PrivateKey::from_seed(Kem::from_id(kem_id)?, SecretBytes::copy_from(seed)?)
 }
 
-fn suite(kdf_id: u16, aead_id: u16) -> Result<Suite> {
-    Ok(Suite { kdf: Kdf::from_id(kdf_id)?, aead: Aead::from_id(aead_id)? })
+/// KEM, KDF and AEAD.
+type SuiteId = (Int<u16>, Int<u16>, Int<u16>);
+
+fn suite(id: &SuiteId) -> Result<Suite> {
+    Ok(Suite { kdf: Kdf::from_id(id.1 .0)?, aead: Aead::from_id(id.2 .0)? })
 }
 
 /// The public key of the private key that `seed` stands for.
 #[pyfunction]
 pub fn kem_public_key<'py>(
     py: Python<'py>,
-    kem_id: u16,
+    kem_id: Int<u16>,
     seed: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     ready()?;
-    private_key(kem_id, seed).map(|key| PyBytes::new(py, key.public_key())).map_err(raised)
+    private_key(kem_id.0, seed).map(|key| PyBytes::new(py, key.public_key())).map_err(raised)
 }
 
 /// Encapsulates to `public_key`: ciphertext and shared secret.
 #[pyfunction]
 pub fn kem_encapsulate<'py>(
     py: Python<'py>,
-    kem_id: u16,
+    kem_id: Int<u16>,
     public_key: &[u8],
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     ready()?;
-    Kem::from_id(kem_id)
+    Kem::from_id(kem_id.0)
         .and_then(|kem| PublicKey::new(kem, public_key))
         .and_then(|key| key.encapsulate())
         .map(|(ciphertext, secret)| (PyBytes::new(py, &ciphertext), PyBytes::new(py, &secret)))
@@ -49,12 +52,12 @@ pub fn kem_encapsulate<'py>(
 #[pyfunction]
 pub fn kem_decapsulate<'py>(
     py: Python<'py>,
-    kem_id: u16,
+    kem_id: Int<u16>,
     seed: &[u8],
     ciphertext: &[u8],
 ) -> PyResult<Bound<'py, PyBytes>> {
     ready()?;
-    private_key(kem_id, seed)
+    private_key(kem_id.0, seed)
         .and_then(|key| key.decapsulate(ciphertext))
         .map(|secret| PyBytes::new(py, &secret))
         .map_err(raised)
@@ -64,7 +67,7 @@ pub fn kem_decapsulate<'py>(
 #[pyfunction]
 pub fn hpke_seal<'py>(
     py: Python<'py>,
-    suite_id: (u16, u16, u16),
+    suite_id: SuiteId,
     public_key: &[u8],
     info: &[u8],
     aad: &[u8],
@@ -72,8 +75,8 @@ pub fn hpke_seal<'py>(
 ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
     ready()?;
     let seal = || {
-        let key = PublicKey::new(Kem::from_id(suite_id.0)?, public_key)?;
-        suite(suite_id.1, suite_id.2)?.seal(&key, info, aad, plaintext)
+        let key = PublicKey::new(Kem::from_id(suite_id.0 .0)?, public_key)?;
+        suite(&suite_id)?.seal(&key, info, aad, plaintext)
     };
     seal()
         .map(|(enc, ciphertext)| (PyBytes::new(py, &enc), PyBytes::new(py, &ciphertext)))
@@ -85,7 +88,7 @@ pub fn hpke_seal<'py>(
 #[allow(clippy::too_many_arguments, reason = "HPKE's own parameters")]
 pub fn hpke_open<'py>(
     py: Python<'py>,
-    suite_id: (u16, u16, u16),
+    suite_id: SuiteId,
     seed: &[u8],
     enc: &[u8],
     info: &[u8],
@@ -94,8 +97,8 @@ pub fn hpke_open<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     ready()?;
     let open = || {
-        let key = private_key(suite_id.0, seed)?;
-        suite(suite_id.1, suite_id.2)?.open(&key, enc, info, aad, ciphertext)
+        let key = private_key(suite_id.0 .0, seed)?;
+        suite(&suite_id)?.open(&key, enc, info, aad, ciphertext)
     };
     open().map(|plaintext| PyBytes::new(py, &plaintext)).map_err(raised)
 }

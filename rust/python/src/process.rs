@@ -3,7 +3,7 @@
 use pqc_iiot_core::{measure as core_measure, memory, selftest};
 use pyo3::prelude::*;
 
-use crate::error::{raised, ready};
+use crate::error::{raised, ready, Int};
 
 /// The operations that `measure` knows.
 #[pyfunction]
@@ -33,7 +33,7 @@ pub fn memory_stats() -> (usize, usize, u64) {
 
 /// Nanoseconds per call of a primitive inside the core: `samples` means over `calls`.
 #[pyfunction]
-pub fn measure(operation: &str, samples: usize, calls: u32) -> PyResult<Vec<f64>> {
+pub fn measure(operation: &str, samples: Int<usize>, calls: Int<u32>) -> PyResult<Vec<f64>> {
     ready()?;
-    core_measure::measure(operation, samples, calls).map_err(raised)
+    core_measure::measure(operation, samples.0, calls.0).map_err(raised)
 }

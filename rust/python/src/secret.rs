@@ -1,13 +1,17 @@
 //! Handles for symmetric secrets: usable, never readable.
 
+use std::io::ErrorKind;
+
+use pqc_iiot_core::kem::Kem;
 use pqc_iiot_core::memory::SecretBytes;
 use pqc_iiot_core::password::{self, Cost};
 use pqc_iiot_core::secret::Secret as CoreSecret;
+use pqc_iiot_core::sig::Sig;
 use pqc_iiot_core::Error;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready, ProviderError};
+use crate::error::{raised, ready, Int, ProviderError};
 use crate::kem::KemPrivateKey;
 use crate::sig::SigPrivateKey;
 
@@ -19,22 +23,25 @@ pub struct Secret(pub CoreSecret);
 impl Secret {
     /// `length` random bytes, 16 to 64.
     #[staticmethod]
-    #[pyo3(signature = (length = 32))]
-    fn random(length: usize) -> PyResult<Self> {
+    #[pyo3(signature = (length = Int(32)), text_signature = "(length=32)")]
+    fn random(length: Int<usize>) -> PyResult<Self> {
         ready()?;
-        CoreSecret::random(length).map(Self).map_err(raised)
+        CoreSecret::random(length.0).map(Self).map_err(raised)
     }
 
     /// Reads a secret from a file descriptor straight into locked memory, up to its end
     /// or, with `line`, to the end of the line. One line ending at the end is left out.
     #[staticmethod]
-    #[pyo3(signature = (fd, *, line = false, limit = 1024))]
-    fn read_fd(py: Python<'_>, fd: i32, line: bool, limit: usize) -> PyResult<Self> {
+    #[pyo3(
+        signature = (fd, *, line = false, limit = Int(1024)),
+        text_signature = "(fd, *, line=False, limit=1024)"
+    )]
+    fn read_fd(py: Python<'_>, fd: Int<i32>, line: bool, limit: Int<usize>) -> PyResult<Self> {
         ready()?;
-        if limit > 4096 {
+        if limit.0 > 4096 {
             return Err(raised(Error::Parameter("the limit of a secret's length")));
         }
-        py.detach(|| read_secret(fd, line, limit)).map(|bytes| Self(bytes.into()))
+        py.detach(|| read_secret(fd.0, line, limit.0)).map(|bytes| Self(bytes.into()))
     }
 
     fn __len__(&self) -> usize {
@@ -92,10 +99,17 @@ impl Secret {
     }
 
     /// Undoes `wrap_kem`; `kem_id` as in HPKE.
-    fn unwrap_kem(&self, aad: &[u8], kem_id: u16, blob: &[u8]) -> PyResult<KemPrivateKey> {
+    fn unwrap_kem(
+        &self,
+        py: Python<'_>,
+        aad: &[u8],
+        kem_id: Int<u16>,
+        blob: &[u8],
+    ) -> PyResult<KemPrivateKey> {
         ready()?;
-        let kem = pqc_iiot_core::kem::Kem::from_id(kem_id).map_err(raised)?;
-        self.0.unwrap_kem(aad, kem, blob).map(KemPrivateKey).map_err(raised)
+        py.detach(|| self.0.unwrap_kem(aad, Kem::from_id(kem_id.0)?, blob))
+            .map(KemPrivateKey)
+            .map_err(raised)
     }
 
     /// A signature private key, encrypted under this 32-byte key.
@@ -110,10 +124,17 @@ impl Secret {
     }
 
     /// Undoes `wrap_sig`; `sig_id` as in COSE.
-    fn unwrap_sig(&self, aad: &[u8], sig_id: i64, blob: &[u8]) -> PyResult<SigPrivateKey> {
+    fn unwrap_sig(
+        &self,
+        py: Python<'_>,
+        aad: &[u8],
+        sig_id: Int<i64>,
+        blob: &[u8],
+    ) -> PyResult<SigPrivateKey> {
         ready()?;
-        let sig = pqc_iiot_core::sig::Sig::from_id(sig_id).map_err(raised)?;
-        self.0.unwrap_sig(aad, sig, blob).map(SigPrivateKey).map_err(raised)
+        py.detach(|| self.0.unwrap_sig(aad, Sig::from_id(sig_id.0)?, blob))
+            .map(SigPrivateKey)
+            .map_err(raised)
     }
 }
 
@@ -123,14 +144,13 @@ pub fn argon2id(
     py: Python<'_>,
     passphrase: &Secret,
     salt: &[u8],
-    memory_kib: u32,
-    passes: u32,
-    lanes: u32,
+    memory_kib: Int<u32>,
+    passes: Int<u32>,
+    lanes: Int<u32>,
 ) -> PyResult<Secret> {
     ready()?;
-    py.detach(|| password::argon2id(&passphrase.0, salt, Cost { memory_kib, passes, lanes }))
-        .map(Secret)
-        .map_err(raised)
+    let cost = Cost { memory_kib: memory_kib.0, passes: passes.0, lanes: lanes.0 };
+    py.detach(|| password::argon2id(&passphrase.0, salt, cost)).map(Secret).map_err(raised)
 }
 
 fn read_secret(fd: i32, line: bool, limit: usize) -> PyResult<SecretBytes> {
@@ -145,21 +165,23 @@ fn read_secret(fd: i32, line: bool, limit: usize) -> PyResult<SecretBytes> {
         match usize::try_from(got) {
             Ok(0) => break,
             Ok(got) => len += got,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {
+            // Ctrl-C at a prompt arrives here.
+            Err(_) if std::io::Error::last_os_error().kind() == ErrorKind::Interrupted => {
+                Python::attach(|py| py.check_signals())?;
             }
             Err(_) => return Err(ProviderError::new_err("the secret cannot be read")),
         }
-        if line && buffer[len - 1] == b'\n' {
+        if line && buffer[..len].ends_with(b"\n") {
             break;
         }
     }
-    for ending in [b'\n', b'\r'] {
-        if len > 0 && buffer[len - 1] == ending {
-            len -= 1;
-        }
-    }
-    if len == 0 || len > limit {
+    let read = &buffer[..len];
+    let secret = match read.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
+        None => read,
+    };
+    if secret.is_empty() || secret.len() > limit {
         return Err(raised(Error::Parameter("the length of the secret that was read")));
     }
-    SecretBytes::copy_from(&buffer[..len]).map_err(raised)
+    SecretBytes::copy_from(secret).map_err(raised)
 }

@@ -5,7 +5,7 @@ use pqc_iiot_core::sig::{Sig, SigningKey, VerifyingKey};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready};
+use crate::error::{raised, ready, Int};
 
 /// A signature private key in locked memory.
 #[pyclass(frozen, module = "pqc_iiot._core")]
@@ -15,10 +15,10 @@ pub struct SigPrivateKey(pub SigningKey);
 impl SigPrivateKey {
     /// A new key, checked against itself; `sig_id` as in COSE.
     #[staticmethod]
-    fn generate(py: Python<'_>, sig_id: i64) -> PyResult<Self> {
+    fn generate(py: Python<'_>, sig_id: Int<i64>) -> PyResult<Self> {
         ready()?;
         py.detach(|| {
-            let key = SigningKey::generate(Sig::from_id(sig_id)?)?;
+            let key = SigningKey::generate(Sig::from_id(sig_id.0)?)?;
             selftest::check_sig_pair(&key).map(|()| Self(key))
         })
         .map_err(raised)
@@ -32,8 +32,9 @@ impl SigPrivateKey {
 
     /// The encoded public key.
     #[getter]
-    fn public_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.public_key())
+    fn public_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        ready()?;
+        Ok(PyBytes::new(py, self.0.public_key()))
     }
 
     fn __repr__(&self) -> String {
@@ -56,9 +57,9 @@ pub struct SigPublicKey(pub VerifyingKey);
 #[pymethods]
 impl SigPublicKey {
     #[new]
-    fn new(sig_id: i64, public_key: &[u8]) -> PyResult<Self> {
+    fn new(sig_id: Int<i64>, public_key: &[u8]) -> PyResult<Self> {
         ready()?;
-        Sig::from_id(sig_id)
+        Sig::from_id(sig_id.0)
             .and_then(|sig| VerifyingKey::new(sig, public_key))
             .map(Self)
             .map_err(raised)

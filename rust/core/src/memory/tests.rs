@@ -65,8 +65,12 @@ fn dropped_signing_keys_are_nowhere() {
             let kek = Secret::random(32).unwrap();
             let again = kek.unwrap_sig(b"", sig, &kek.wrap_sig(b"", &key).unwrap()).unwrap();
             let mut masked = vec![Masked::of(key.encoded())];
-            key.expose(|part| masked.push(Masked::of_but(part, key.public_key())));
-            (masked, (key, again))
+            let mut copies = Vec::new();
+            key.expose(|part| {
+                masked.push(Masked::of_but(part, key.public_key()));
+                copies.push(SecretBytes::copy_from(part).unwrap());
+            });
+            (masked, (key, again, copies))
         });
     }
 }

@@ -23,6 +23,15 @@ pub(super) fn sign(seed: &[u8], message: &[u8], signature: &mut [u8]) -> Result<
     }
 }
 
+/// What is secret in the expanded key (FIPS 204 section 4: rho, K, tr, s1, s2, t0).
+#[cfg(test)]
+pub(super) fn expose(seed: &[u8], mut show: impl FnMut(&[u8])) {
+    use aws_lc_rs::encoding::AsRawBytes;
+    let raw = key_pair(seed).unwrap().private_key().as_raw_bytes().unwrap();
+    show(&raw.as_ref()[32..64]);
+    show(&raw.as_ref()[128..128 + (7 + 8) * 96]);
+}
+
 pub(super) struct VerifyingKey(ParsedPublicKey);
 
 impl VerifyingKey {

@@ -166,8 +166,9 @@ impl SigningKey {
     /// What is secret besides the encoding, for the test that searches memory for it.
     #[cfg(test)]
     pub(crate) fn expose(&self, show: impl FnMut(&[u8])) {
-        if let SigningInner::Falcon(key) = &self.inner {
-            key.expose(show);
+        match &self.inner {
+            SigningInner::Falcon(key) => key.expose(show),
+            SigningInner::MlDsa => ml_dsa::expose(&self.encoded, show),
         }
     }
 
