@@ -1,8 +1,8 @@
 """The one table of algorithms: a suite is a row, and adding one adds a row.
 
 Identifiers are the standards' own: KEMs by HPKE (draft-ietf-hpke-pq), signatures by COSE
-(RFC 9964 for ML-DSA). Where none is assigned yet, numbers are from COSE's private-use
-range (below -65536, RFC 9052 section 16).
+(RFC 9964 for ML-DSA). Where none is assigned yet, numbers are from the private-use range
+of IANA's COSE registries (below -65536).
 """
 
 from __future__ import annotations
