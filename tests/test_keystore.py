@@ -102,7 +102,11 @@ def test_a_bundle_waits_and_the_error_says_how_to_approve_it(
 ) -> None:
     bundle, _ = new("a")
     assert keystore.add(bundle) is None
-    for look_up in (lambda: keystore.sender(bundle.kid), lambda: keystore.recipient("a")):
+    look_ups: list[Callable[[], Peer]] = [
+        lambda: keystore.sender(bundle.kid),
+        lambda: keystore.recipient("a"),
+    ]
+    for look_up in look_ups:
         with pytest.raises(UnknownPeerError) as caught:
             look_up()
         assert f"pqc-iiot peer approve {bundle.fingerprint.hex()}" in caught.value.hint

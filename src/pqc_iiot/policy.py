@@ -42,6 +42,9 @@ class Policy:
     rotation_overlap: int = 1024
 
     def __post_init__(self) -> None:
+        for name, kind in (("trust", Trust), ("suites", str), ("min_custody", Custody)):
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInputError(f"{name} must be a {kind.__name__}")
         if self.suites not in SUITE_POLICIES:
             raise InvalidInputError(
                 f"{self.suites!r} is no suite policy", hint=f"known: {', '.join(SUITE_POLICIES)}"
@@ -52,7 +55,8 @@ class Policy:
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),
         ):
-            if not low <= getattr(self, name) <= high:
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
                 raise InvalidInputError(f"{name} must be from {low} to {high}")
 
     def require_suite(self, suite: Suite) -> None:
