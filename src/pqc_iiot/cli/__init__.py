@@ -20,7 +20,7 @@ import typer
 
 from ..errors import PqcIiotError
 from . import audit, doctor, extra, frames, identity, inspect, mqtt, output, peer, policy, status
-from .base import Shell, with_globals
+from .base import LogHandler, Shell, with_globals
 
 __all__ = ["app", "main"]
 
@@ -71,18 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = app(words, prog_name=PROGRAM, standalone_mode=False, obj=shell)
             sys.stdout.flush()
             return result if isinstance(result, int) else 0
-        except KeyboardInterrupt:
-            return 130
-        except Exception as error:
+        except SystemExit:
+            raise
+        except BaseException as error:
             return _end(error, shell)
 
 
-def _end(error: Exception, shell: Shell) -> int:
+def _end(error: BaseException, shell: Shell) -> int:
     """Says what went wrong; returns the exit code for it."""
     match error:
+        case KeyboardInterrupt():
+            return 130
         case BrokenPipeError():
-            # Nobody reads: also not what is still buffered, at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()
             return 1
         case PqcIiotError():
             shell.complain(error.code, str(error), error.hint)
@@ -90,12 +91,15 @@ def _end(error: Exception, shell: Shell) -> int:
         case typer.TyperException():
             # Without a message, the help has been printed already.
             if message := error.format_message().strip():
-                shell.complain("usage", message, f"{PROGRAM} --help")
+                context: typer.Context | None = getattr(error, "ctx", None)
+                command = context.command_path if context else PROGRAM
+                shell.complain("usage", message, f"{command} --help")
             return error.exit_code
         case typer.Abort():
             shell.complain("aborted", "there was no answer")
             return 1
         case OSError():
+            _give_up_output()
             shell.complain("system", error.strerror or type(error).__name__)
             code = 1
         case _:
@@ -108,11 +112,24 @@ def _end(error: Exception, shell: Shell) -> int:
     return code
 
 
+def _give_up_output() -> None:
+    """Drops what is buffered if nobody takes it, so that nothing fails at exit once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def _clean_messages(shell: Shell) -> Iterator[None]:
     """Warnings and log records become single lines like every other message."""
-    handler = output.LogHandler(as_json=shell.json)
-    handler.setLevel(logging.WARNING)
+
+    def show_warning(
+        message: Warning | str, category: type[Warning], *_: object, **__: object
+    ) -> None:
+        shell.warn(category.__name__, str(message))
+
+    handler = LogHandler(shell)
     logger = logging.getLogger("pqc_iiot")
     logger.addHandler(handler)
     try:
@@ -120,7 +137,7 @@ def _clean_messages(shell: Shell) -> Iterator[None]:
             warnings.resetwarnings()
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_, **__: shell.warn(str(message))
+            warnings.showwarning = show_warning
             yield
     finally:
         logger.removeHandler(handler)

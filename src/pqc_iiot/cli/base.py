@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import re
 import shlex
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 _GLOBAL = "Global options"
-_COMMAND_HERE = re.compile(r"\bpqc-iiot (?!--|id export)")
+_OPTION = re.compile(r"\b(?:(?:password|ca|cert|key)_file|client_id|session_expiry)\b")
+_COMMAND_HERE = re.compile(r"\bpqc-iiot (?!--|id export there|.*--help)")
 
 
 @dataclass(slots=True)
@@ -70,27 +72,28 @@ class Shell:
     def note(self, text: str) -> None:
         """A remark for people; programs find it in the data."""
         if not self.json:
-            output.say("", text)
+            output.say("", self.localised(text))
 
-    def warn(self, text: str) -> None:
-        """Something that a person should know."""
-        if self.json:
-            output.say_json({"warning": text})
-        else:
-            output.say("warning", text)
+    def warn(self, code: str, message: str, hint: str = "") -> None:
+        """Something that a person should know, and what to do."""
+        self._say("warning", code, message, hint)
 
     def complain(self, code: str, message: str, hint: str = "") -> None:
         """What went wrong, and what to do."""
+        self._say("error", code, message, hint)
+
+    def _say(self, kind: str, code: str, message: str, hint: str) -> None:
         hint = self.localised(hint)
         if self.json:
-            output.say_json({"error": code, "message": message, "hint": hint})
+            output.say_json({kind: code, "message": message, "hint": hint})
             return
-        output.say("error", message)
+        output.say(kind, message)
         if hint:
             output.say("hint", hint)
 
     def localised(self, hint: str) -> str:
-        """`hint` with the commands in it complete for this device: fit to be pasted."""
+        """`hint` with the commands in it complete for this device, fit to be pasted, and
+        with options as they are called here."""
         options: list[str] = []
         for option, path in (
             ("--state", self.state_option),
@@ -98,7 +101,22 @@ class Shell:
         ):
             options += [option, str(path)] if path else []
         command = " ".join(["pqc-iiot", *map(shlex.quote, options), ""])
-        return _COMMAND_HERE.sub(lambda _: command, hint)
+        hint = _OPTION.sub(lambda found: f"--{found[0].replace('_', '-')}", hint)
+        return _COMMAND_HERE.sub(
+            lambda _: command, hint.replace("version=4", "--mqtt-version 3.1.1")
+        )
+
+
+class LogHandler(logging.Handler):
+    """What the library logs as warnings and errors is one more thing to know."""
+
+    def __init__(self, shell: Shell) -> None:
+        super().__init__(logging.WARNING)
+        self._shell = shell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self._shell.warn(record.name, record.getMessage())
 
 
 def default_state() -> Path:

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import typer
-
 from ..errors import InvalidInputError
 from . import output
 
@@ -39,8 +37,8 @@ def read_input(source: Path, limit: int) -> bytes:
 def keep_off_terminal(target: Path, force: bool) -> None:
     """Refuses to write binary data to a terminal, unless forced."""
     if target == STDIO and sys.stdout.isatty() and not force:
-        raise typer.BadParameter(
-            "binary data would go to the terminal: name a file, use a pipe, or give --force"
+        raise InvalidInputError(
+            "binary data would go to the terminal", hint="name a file, use a pipe, or give --force"
         )
 
 

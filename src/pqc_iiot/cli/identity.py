@@ -68,7 +68,9 @@ def init(
             raise InvalidInputError("--insecure-plaintext-keys and --provider exclude each other")
         provider = _INSECURE
     if provider == _INSECURE:
-        shell.warn("the keys are stored in PLAIN TEXT: whoever reads the folder is this device")
+        shell.warn(
+            "insecure", "the keys are stored in PLAIN TEXT: whoever reads the folder is this device"
+        )
     with Node.create(
         shell.state,
         name=name,
@@ -78,7 +80,7 @@ def init(
         passphrase=None if provider == _INSECURE else shell.passphrase(),
     ) as node:
         _show_bundle(shell, node.bundle, {"state": str(shell.state), "trust": trust.value})
-    shell.note(shell.localised("give its bundle to its peers: pqc-iiot id export FILE"))
+    shell.note("give its bundle to its peers: pqc-iiot id export FILE")
 
 
 def show(shell: Shell) -> None:
@@ -112,7 +114,7 @@ def rotate(shell: Shell, suite: Suite = None) -> None:
     """Makes new keys, signed by the current ones; peers accept them without approval."""
     with shell.node() as node:
         _show_bundle(shell, node.rotate(suite))
-    shell.note(shell.localised("give the new bundle to the peers: pqc-iiot id export FILE"))
+    shell.note("give the new bundle to the peers: pqc-iiot id export FILE")
 
 
 def retire(shell: Shell) -> None:
@@ -131,12 +133,15 @@ def recover(
 
     if not yes:
         if not sys.stdin.isatty():
-            raise typer.BadParameter("recovery empties the allow-list: confirm it with --yes")
+            raise InvalidInputError(
+                "recovery empties the allow-list, and nobody is here to be asked",
+                hint="confirm it with --yes",
+            )
         typer.confirm("New keys and an empty allow-list?", abort=True, err=True)
     with Node.recover(shell.state, passphrase=shell.passphrase()) as node:
         _show_bundle(shell, node.bundle)
     shell.note("the old state is kept beside, with the ending .old")
-    shell.note(shell.localised("add and approve the peers again: pqc-iiot peer add FILE..."))
+    shell.note("add and approve the peers again: pqc-iiot peer add FILE...")
 
 
 def _show_bundle(shell: Shell, bundle: Bundle, more: dict[str, str] | None = None) -> None:

@@ -64,7 +64,7 @@ def send(
     """Protects messages for a peer and publishes them."""
     check_topic(topic)
     if payload is not None and line:
-        raise typer.BadParameter("--line is for messages from standard input")
+        raise InvalidInputError("--line is for messages from standard input")
     if payload is not None:
         messages = _once(os.fsencode(payload))
     elif not line:
@@ -223,7 +223,7 @@ class _Refusals(logging.Handler):
                 reason = (error.code, error.peer)
                 if reason not in self._told and len(self._told) < _MAX_TOLD:
                     self._told.add(reason)
-                    self._shell.complain(error.code, record.getMessage(), error.hint)
+                    self._shell.warn(error.code, record.getMessage(), error.hint)
 
 
 @contextlib.contextmanager

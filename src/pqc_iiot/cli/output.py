@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
-
-from ..errors import PqcIiotError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -113,24 +110,3 @@ def say(kind: str, text: str) -> None:
 def say_json(document: Mapping[str, str]) -> None:
     """A message for programs, on one line."""
     print(json.dumps(document), file=sys.stderr, flush=True)
-
-
-def error_json(error: PqcIiotError) -> dict[str, str]:
-    """An error as programs get it, wherever it stands."""
-    return {"error": error.code, "message": str(error), "hint": error.hint}
-
-
-class LogHandler(logging.Handler):
-    """The library's log for people: as warnings and notes, escaped like everything."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__()
-        self._as_json = as_json
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        kind = "warning" if record.levelno >= logging.WARNING else "note"
-        if self._as_json:
-            say_json({kind: record.getMessage()})
-        else:
-            say(kind, record.getMessage())

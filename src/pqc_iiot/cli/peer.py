@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..bundle import Bundle, check_name, parse_bundle, parse_fingerprint
-from ..errors import PqcIiotError, StateError, UnknownPeerError
+from ..errors import InvalidInputError, PqcIiotError, StateError, UnknownPeerError
 from ..keystore import Peer
 from ..peers import read_bundle
 from . import output
@@ -60,7 +60,7 @@ def add(
 ) -> None:
     """Takes in bundles. They wait for approval, unless their fingerprint is given."""
     if name and (len(files) > 1 or not approve):
-        raise typer.BadParameter("--name is for one bundle that is approved at once")
+        raise InvalidInputError("--name is for one bundle that is approved at once")
     failed = 0
     taken: list[dict[str, object]] = []
     with shell.node() as node:
@@ -87,7 +87,7 @@ def add(
         failed = max(failed, 1)
     if waiting and not failed:
         what = waiting.pop() if len(waiting) == 1 else "FINGERPRINT"
-        shell.note(shell.localised(f"compare fingerprints, then: pqc-iiot peer approve {what}"))
+        shell.note(f"compare fingerprints, then: pqc-iiot peer approve {what}")
     if failed:
         raise typer.Exit(failed)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InvalidInputError
 from ..policy import Policy, Trust
 from ..providers import Custody
 from . import output
@@ -63,7 +64,7 @@ def set_(
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
-        raise typer.BadParameter("nothing to change: see pqc-iiot policy set --help")
+        raise InvalidInputError("nothing to change", hint="pqc-iiot policy set --help")
     with shell.node() as node:
         node.policy = dataclasses.replace(node.policy, **given)  # type: ignore[arg-type]
         _show(shell, node.policy)
