@@ -46,6 +46,8 @@ __all__ = [
     "kem_public_key",
     "measure",
     "memory_stats",
+    "merkle_follow",
+    "merkle_root",
     "operations",
     "self_test",
 ]
@@ -354,6 +356,22 @@ class EnvelopeHeader:
         `recipient` and `sender` are fingerprints of 32 bytes, `context` is encoded.
         Raises `AuthenticationError` for every failure.
         """
+
+def merkle_root(hashes: bytes) -> bytes:
+    """The root, 32 bytes, of the Merkle tree over hashes of 32 bytes each (RFC 9162, 2.1.1).
+
+    They are hashes of leaves, or of subtrees of one size of which only the last may be
+    smaller. Raises `InvalidInputError` for another length.
+    """
+
+def merkle_follow(log: bytes, sequence: int, last: bytes) -> tuple[int, bytes]:
+    """How many bytes of an audit log follow record `sequence`, and their leaf hashes.
+
+    `last` is that record's hash, 32 bytes. A line follows if it is complete and has the
+    next `seq` and the hash of the line before as `prev`, which vouches for that line; its
+    own content is vouched for by the next one only. One about a torn tail does not follow.
+    Raises `InvalidInputError` for another length of `last` or a sequence beyond 64 bits.
+    """
 
 def envelope_protected(alg: int, recipient: bytes, sender: bytes, sequence: int) -> bytes:
     """Encode a protected header as a byte string; key ids have 8 bytes.

@@ -15,6 +15,7 @@ pub mod hpke;
 pub mod kem;
 pub mod measure;
 pub mod memory;
+pub mod merkle;
 pub mod password;
 pub mod rng;
 pub mod secret;

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod envelope;
 mod error;
 mod kem;
+mod merkle;
 mod primitives;
 mod process;
 mod secret;
@@ -21,6 +22,8 @@ mod _core {
     };
     #[pymodule_export]
     use crate::kem::{KemPrivateKey, KemPublicKey};
+    #[pymodule_export]
+    use crate::merkle::{merkle_follow, merkle_root};
     #[pymodule_export]
     use crate::primitives::{
         hpke_open, hpke_seal, kem_decapsulate, kem_encapsulate, kem_public_key,
