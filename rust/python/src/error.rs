@@ -1,7 +1,7 @@
 //! The one place where the core's errors become Python exceptions.
 
 use pqc_iiot_core::Error;
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::{import_exception, PyErr};
 
@@ -37,6 +37,11 @@ fn hinted(error: PyErr, hint: &str) -> PyErr {
         Ok(()) => error,
         Err(other) => other,
     })
+}
+
+/// Why a handle is neither copied nor pickled.
+pub fn not_copied() -> PyErr {
+    PyTypeError::new_err("this is a handle: it can be used, but not copied or pickled")
 }
 
 /// An integer argument: one that does not fit is bad input like any other.

@@ -8,7 +8,7 @@ use pqc_iiot_core::selftest;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready, Int};
+use crate::error::{not_copied, raised, ready, Int};
 
 const SUITE: Suite = Suite { kdf: Kdf::Shake256, aead: Aead::Aes256Gcm };
 
@@ -44,6 +44,10 @@ impl KemPrivateKey {
 
     fn __repr__(&self) -> String {
         format!("<KemPrivateKey {:?}>", self.0.kem())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_copied())
     }
 
     /// HPKE single-shot open, base mode, SHAKE256 and AES-256-GCM.

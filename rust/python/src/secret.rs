@@ -11,7 +11,7 @@ use pqc_iiot_core::Error;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready, Int, ProviderError};
+use crate::error::{not_copied, raised, ready, Int, ProviderError};
 use crate::kem::KemPrivateKey;
 use crate::sig::SigPrivateKey;
 
@@ -50,6 +50,10 @@ impl Secret {
 
     fn __repr__(&self) -> String {
         format!("<Secret of {} bytes>", self.0.len())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_copied())
     }
 
     /// A 32-byte secret for the purpose `info` (HKDF-Expand, SHA-256).

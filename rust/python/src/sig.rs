@@ -5,7 +5,7 @@ use pqc_iiot_core::sig::{Sig, SigningKey, VerifyingKey};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{raised, ready, Int};
+use crate::error::{not_copied, raised, ready, Int};
 
 /// A signature private key in locked memory.
 #[pyclass(frozen, module = "pqc_iiot._core")]
@@ -39,6 +39,10 @@ impl SigPrivateKey {
 
     fn __repr__(&self) -> String {
         format!("<SigPrivateKey {:?}>", self.0.sig())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_copied())
     }
 
     /// A signature over `message`.
