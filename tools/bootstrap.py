@@ -59,8 +59,9 @@ def set_up(build_requires: list[str], extras: list[str]) -> None:
     """The three steps; the first that fails ends the program."""
     environment = check_tools()
     python = str(VENV / "bin" / "python")
-    # An environment whose Python was since removed or replaced must be made anew.
-    if not works(python, "-m", "pip", "--version"):
+    # An environment of another Python, or of one that is no longer there, is made anew.
+    same = f"import sys, pip; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    if not works(python, "-c", same):
         run("1/3 Environment", [sys.executable, "-m", "venv", "--clear", str(VENV)], environment)
     run("2/3 Build tool", [python, "-m", "pip", "install", *build_requires], environment)
     build = [str(VENV / "bin" / "maturin"), "develop", "--release"]
@@ -74,7 +75,7 @@ def hash_inputs() -> str:
     files = [ROOT / "pyproject.toml", ROOT / "Cargo.toml", ROOT / "Cargo.lock"]
     for folder in ("core", "python"):
         files += sorted(f for f in (ROOT / "rust" / folder).rglob("*") if f.is_file())
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
     for file in files:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
