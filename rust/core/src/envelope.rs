@@ -7,6 +7,7 @@
 
 use core::ops::Range;
 
+use crate::cbor::{byte_string, head, Reader};
 use crate::error::{Error, Result};
 use crate::sig::VerifyingKey;
 
@@ -23,79 +24,6 @@ const INNER: &[u8] = b"\x84\x40\xa0"; // [h'', {},
 const ENC_STRUCTURE: &[u8] = b"\x83\x68Encrypt0"; // ["Encrypt0",
 const SIG_STRUCTURE: &[u8] = b"\x84\x6aSignature1\x40"; // ["Signature1", h'',
 const DOMAIN: &[u8] = b"\x85\x74pqc-iiot envelope v1"; // ["pqc-iiot envelope v1",
-
-/// Appends an initial byte and its argument in the shortest form (RFC 8949 section 3).
-fn head(major: u8, value: u64, out: &mut Vec<u8>) {
-    let major = major << 5;
-    match value {
-        0..24 => out.push(major | value as u8),
-        24..0x100 => out.extend_from_slice(&[major | 24, value as u8]),
-        0x100..0x1_0000 => {
-            out.push(major | 25);
-            out.extend_from_slice(&(value as u16).to_be_bytes());
-        }
-        0x1_0000..0x1_0000_0000 => {
-            out.push(major | 26);
-            out.extend_from_slice(&(value as u32).to_be_bytes());
-        }
-        _ => {
-            out.push(major | 27);
-            out.extend_from_slice(&value.to_be_bytes());
-        }
-    }
-}
-
-fn byte_string(bytes: &[u8], out: &mut Vec<u8>) {
-    head(2, bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
-/// Reads a frame from the front; every step fails where the bytes end or differ.
-struct Reader<'a> {
-    frame: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<Range<usize>> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.frame.len())?;
-        let start = core::mem::replace(&mut self.at, end);
-        Some(start..end)
-    }
-
-    fn expect(&mut self, bytes: &[u8]) -> Option<()> {
-        let range = self.take(bytes.len())?;
-        (&self.frame[range] == bytes).then_some(())
-    }
-
-    /// An initial byte of type `major` and its argument, in the shortest form only.
-    fn head(&mut self, major: u8) -> Option<u64> {
-        let first = self.take(1)?.start;
-        let info = self.frame[first] & 0x1f;
-        if self.frame[first] >> 5 != major {
-            return None;
-        }
-        let len = match info {
-            0..24 => return Some(u64::from(info)),
-            24..28 => 1 << (info - 24),
-            _ => return None,
-        };
-        let bytes: &'a [u8] = &self.frame[self.take(len)?];
-        let value = bytes.iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-        let shortest = match info {
-            24 => value >= 24,
-            25 => value >= 0x100,
-            26 => value >= 0x1_0000,
-            _ => value >= 0x1_0000_0000,
-        };
-        shortest.then_some(value)
-    }
-
-    fn byte_string(&mut self) -> Option<Range<usize>> {
-        let len = usize::try_from(self.head(2)?).ok()?;
-        self.take(len)
-    }
-}
 
 /// Where the parts of a frame are. Nothing of it is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +56,7 @@ impl Layout {
 }
 
 fn read(frame: &[u8]) -> Option<Layout> {
-    let mut reader = Reader { frame, at: 0 };
+    let mut reader = Reader::new(frame);
     reader.expect(OUTER)?;
     let start = reader.at;
     let fields = reader.byte_string()?;
@@ -149,7 +77,7 @@ fn read(frame: &[u8]) -> Option<Layout> {
     reader.expect(ENC)?;
     let enc = reader.byte_string()?;
     let ciphertext = reader.byte_string()?;
-    (reader.at == frame.len()).then_some(Layout {
+    reader.is_at_end().then_some(Layout {
         alg,
         sequence,
         recipient,
@@ -248,12 +176,12 @@ pub fn verify(
     context: &[u8],
     plaintext: &[u8],
 ) -> Result<Range<usize>> {
-    let mut reader = Reader { frame: plaintext, at: 0 };
+    let mut reader = Reader::new(plaintext);
     let mut parts = || {
         reader.expect(INNER)?;
         let payload = reader.byte_string()?;
         let signature = reader.byte_string()?;
-        (reader.at == plaintext.len()).then_some((payload, signature))
+        reader.is_at_end().then_some((payload, signature))
     };
     let (payload, signature) = parts().ok_or(Error::Authentication)?;
     let encoded = &plaintext[INNER.len()..payload.end];

@@ -1,7 +1,7 @@
 //! SHA-3 and SHAKE (FIPS 202), HKDF (RFC 5869) and HMAC-SHA-256 (RFC 2104). Callers run
 //! what is secret inside [`crate::memory::burning`].
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::{digest, hkdf, hmac};
 
 use crate::error::{Error, Result};
 use crate::memory::SecretBytes;
@@ -32,6 +32,14 @@ impl Sha2 {
         false
     }
 
+    fn digest(self) -> &'static digest::Algorithm {
+        match self {
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+            Self::Sha512 => &digest::SHA512,
+        }
+    }
+
     fn hmac(self) -> hmac::Algorithm {
         match self {
             Self::Sha256 => hmac::HMAC_SHA256,
@@ -47,6 +55,13 @@ impl Sha2 {
             Self::Sha512 => hkdf::HKDF_SHA512,
         }
     }
+}
+
+/// SHA-2 (FIPS 180-4) over `parts`, one after the other.
+pub fn sha2(hash: Sha2, parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = digest::Context::new(hash.digest());
+    parts.iter().for_each(|part| context.update(part));
+    context.finish().as_ref().to_vec()
 }
 
 /// HKDF-Extract (RFC 5869 section 2.2): `prk` gets the hash's length.

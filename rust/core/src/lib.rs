@@ -8,6 +8,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod aead;
+mod cbor;
+pub mod edhoc;
 pub mod envelope;
 pub mod error;
 pub mod hash;
