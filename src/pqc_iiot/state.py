@@ -6,7 +6,6 @@ import os
 import warnings
 import weakref
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 from ._core import memory_stats, self_test
 from .anchor import Anchor
@@ -222,6 +221,8 @@ def _set_aside(folder: StateFolder) -> None:
 def _assemble(
     folder: StateFolder, audit: AuditLog, identity: Identity, store: Store, url: str
 ) -> State:
+    from importlib.metadata import version  # slow to import
+
     try:
         policy = _load_policy(store)
         _require_custody(identity, policy)
