@@ -53,7 +53,7 @@ class OwnKeys:
 @dataclass(frozen=True, slots=True, eq=False)
 class Identity:
     """A device's keys, open for use. `previous` are the keys before the last rotation,
-    with which frames are still opened, or None."""
+    with which frames are still opened, or None. `generation` grows with every change."""
 
     uri: str
     provider: SecurityProvider
@@ -61,6 +61,7 @@ class Identity:
     sealed_storage_key: bytes
     current: OwnKeys
     previous: OwnKeys | None = None
+    generation: int = 1
 
     @classmethod
     def create(
@@ -105,9 +106,14 @@ class Identity:
         except StateTamperedError as cause:
             raise _tampered() from cause
         match parts:
-            case [1, str(uri), bytes(header), bytes(sealed), tuple(stored)] if (
-                1 <= len(stored) <= 2
-            ):
+            case [
+                1,
+                int(generation),
+                str(uri),
+                bytes(header),
+                bytes(sealed),
+                tuple(stored),
+            ] if 1 <= len(stored) <= 2:
                 pass
             case [int(version), *_] if version != _VERSION:
                 raise StateError(
@@ -121,16 +127,24 @@ class Identity:
         if not storage_key.verify_mac(b"identity" + value, mac):
             raise _tampered()
         own = [_load_keys(provider, entry) for entry in stored]
-        if folder.read(BUNDLE_FILE, _MAX_SIZE) != own[0].bundle.encoded:
+        if _public_copy(folder) != own[0].bundle.encoded:
             # Changed from outside, or `write` was interrupted.
             folder.write(BUNDLE_FILE, own[0].bundle.encoded)
-        return cls(uri, provider, storage_key, sealed, own[0], own[1] if own[1:] else None)
+        previous = own[1] if own[1:] else None
+        return cls(uri, provider, storage_key, sealed, own[0], previous, generation)
 
     def write(self, folder: StateFolder) -> None:
         """Replaces the identity file and the public copy of the bundle."""
         stored = [[own.bundle.encoded, own.blob] for own in (self.current, self.previous) if own]
         value = cose.dumps(
-            [_VERSION, self.uri, self.provider.header, self.sealed_storage_key, stored]
+            [
+                _VERSION,
+                self.generation,
+                self.uri,
+                self.provider.header,
+                self.sealed_storage_key,
+                stored,
+            ]
         )
         folder.write(IDENTITY_FILE, value + self.storage_key.mac(b"identity" + value))
         folder.write(BUNDLE_FILE, self.current.bundle.encoded)
@@ -141,7 +155,15 @@ class Identity:
         keys, blob = self.provider.generate(suite)
         old = self.current
         bundle = make_bundle(old.bundle.name, keys, old.bundle.serial + 1, (old.bundle, old.keys))
-        return replace(self, current=OwnKeys(keys, bundle, blob), previous=old)
+        return self._changed(OwnKeys(keys, bundle, blob), old)
+
+    def retired(self) -> Identity:
+        """The same device without the keys before the last rotation; not yet written."""
+        return self._changed(self.current, None)
+
+    def _changed(self, current: OwnKeys, previous: OwnKeys | None) -> Identity:
+        generation = self.generation + 1
+        return replace(self, current=current, previous=previous, generation=generation)
 
     @property
     def name(self) -> str:
@@ -174,9 +196,16 @@ def public_name(folder: StateFolder) -> str:
     """The name in the public copy of the bundle, to label a log before the keys are open;
     empty where there is none."""
     try:
-        return parse_bundle(folder.read(BUNDLE_FILE, MAX_BUNDLE_SIZE) or b"").name
+        return parse_bundle(_public_copy(folder)).name
     except PqcIiotError:
         return ""
+
+
+def _public_copy(folder: StateFolder) -> bytes:
+    try:
+        return folder.read(BUNDLE_FILE, MAX_BUNDLE_SIZE) or b""
+    except StateError:
+        return b""
 
 
 def public_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -11,7 +11,7 @@ from ._core import memory_stats, self_test
 from .anchor import Anchor
 from .audit import AuditLog
 from .bundle import Bundle
-from .errors import PolicyError, PqcIiotError, SelfTestError, StateError
+from .errors import PolicyError, PqcIiotError, SelfTestError, StateError, StateRollbackError
 from .folder import StateFolder
 from .freshness import Freshness
 from .identity import Identity, OwnKeys, public_name
@@ -25,7 +25,7 @@ AUDIT_FILE = "audit.log"
 STORE_FILE = "state.db"
 DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
-_POLICY = b"policy"
+_POLICY, _GENERATION = b"policy", b"generation"
 _EVENTS = {
     "waiting": "peer_pending",
     "evicted": "peer_pending_dropped",
@@ -153,7 +153,7 @@ def recover_state(
             old = Identity.load(folder, passphrase)
             identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
             # Without the old keys: what was seen under them is unknown.
-            identity = replace(identity, previous=None)
+            identity = identity.retired()
             _set_aside(folder)
             identity.write(folder)
             store = _new_store(folder, identity, Policy(), store_url)
@@ -175,6 +175,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     policy.require_suite(suite)
     identity = old.rotated(suite, policy.min_custody)
     identity.write(state.folder)
+    _store_generation(state.store, identity)
     bundle = identity.current.bundle
     state.audit.emit(
         "key_rotated",
@@ -191,8 +192,9 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
 
 def retire_keys(state: State) -> State:
     """The same state without the keys before the last rotation, written."""
-    identity = replace(state.identity, previous=None)
+    identity = state.identity.retired()
     identity.write(state.folder)
+    _store_generation(state.store, identity)
     return replace(state, identity=identity)
 
 
@@ -202,6 +204,7 @@ def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str
         Freshness.initialise(store, _anchor(folder, identity, url))
         with store.transaction():
             store.put(META, Row(_POLICY, policy.encode()))
+        _store_generation(store, identity)
     except BaseException:
         store.close()
         raise
@@ -224,6 +227,7 @@ def _assemble(
     from importlib.metadata import version  # slow to import
 
     try:
+        _check_generation(store, identity)
         policy = _load_policy(store)
         _require_custody(identity, policy)
         _warn_of_lock_limit(audit)
@@ -260,6 +264,24 @@ def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bo
 def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
     # A store that keeps nothing has nothing to be behind of.
     return None if url == MEMORY else Anchor(folder, identity.derive(b"anchor"))
+
+
+def _store_generation(store: Store, identity: Identity) -> None:
+    with store.transaction():
+        store.put(META, Row(_GENERATION, identity.generation.to_bytes(8, "big")))
+
+
+def _check_generation(store: Store, identity: Identity) -> None:
+    """The identity file is written before the store hears of it, so it is never older."""
+    row = store.get(META, _GENERATION)
+    stored = int.from_bytes(row.value, "big") if row else 0
+    if identity.generation < stored:
+        raise StateRollbackError(
+            "the identity file is older than this device's last keys: it was restored from a copy",
+            hint="put the newest one back, or make new keys with: pqc-iiot recover",
+        )
+    if identity.generation > stored:
+        _store_generation(store, identity)
 
 
 def _load_policy(store: Store) -> Policy:
