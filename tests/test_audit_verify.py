@@ -16,6 +16,7 @@ from pqc_iiot.audit import EVENTS, FIELDS, AuditLog, VerifyReport, tail, verify
 from pqc_iiot.audit.catalogue import Value
 from pqc_iiot.audit.file import LogFile
 from pqc_iiot.audit.record import MAX_LINE, leaf_hash
+from pqc_iiot.audit.segments import Retention
 
 What: TypeAlias = tuple[int, str, str, dict[str, Value]]
 PEER = "0123456789abcdef" * 4
@@ -44,7 +45,7 @@ def make_log(folder: Path, what: list[What]) -> list[bytes]:
     """A log with these records, cleanly closed; its lines with their ends."""
     shutil.rmtree(folder)
     folder.mkdir()
-    file = LogFile(folder / "audit.log", "press-4")
+    file = LogFile(folder / "audit.log", "press-4", Retention())
     file.append((time, EVENTS[name], peer, detail) for time, name, peer, detail in what)
     file.write()
     file.write_head()

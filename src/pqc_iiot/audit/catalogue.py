@@ -62,6 +62,10 @@ class Event:
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
         "bound": Field(int, "how many entries the list may hold"),
+        "clock": Field(
+            str, "whether the clock is synchronised: synchronised, unsynchronised or unknown"
+        ),
+        "clock_error": Field(int, "the clock's greatest error by its own estimate, microseconds"),
         "context": Field(str, "context (topic) under which the frame came"),
         "count": Field(int, "how many times"),
         "custody": Field(str, "where the key lives: software, sealed, split or native"),
@@ -74,12 +78,15 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "length": Field(int, "bytes"),
         "limit": Field(int, "bytes of secret memory beyond the operating system's lock limit"),
         "log": Field(str, "the log's random id, 32 hex digits"),
+        "lost": Field(int, "records that a sink will never get"),
+        "marker": Field(str, "random digits to search for"),
         "mode": Field(str, "permissions found, octal"),
         "name": Field(str, "peer's name, as the peer's bundle claims it"),
         "new": Field(str, "value from now on"),
         "old": Field(str, "value until now"),
         "operator": Field(str, "operating system account that gave the command"),
         "path": Field(str, "file or folder concerned"),
+        "peers": Field(int, "how many peers, at least"),
         "predecessor": Field(str, "fingerprint of the bundle that is replaced, 64 hex digits"),
         "presented": Field(str, "fingerprint of the bundle that was presented, 64 hex digits"),
         "problem": Field(
@@ -93,9 +100,12 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "serial": Field(int, "serial of the key set"),
         "setting": Field(str, "name of the policy setting"),
         "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits"),
+        "sink": Field(str, "name of the sink"),
         "suite": Field(int, "suite id"),
+        "suppressed": Field(str, "name of the event that the limit kept out"),
         "test": Field(str, "name of the self-test"),
         "transport": Field(str, "transport by which the frame or bundle came"),
+        "url": Field(str, "where a sink sends to"),
         "version": Field(str, "version of this package"),
     }
 )
@@ -107,7 +117,7 @@ _HIGH, _CRITICAL = Severity.HIGH, Severity.CRITICAL
 _DEVICE = (
     Event("PQC-1001", "started", _INFO, "CR 2.8",
           "The device opened its state and can protect messages.",
-          ("version", "fingerprint", "suite", "serial", "provider")),
+          ("version", "fingerprint", "suite", "serial", "provider", "clock", "clock_error")),
     Event("PQC-1002", "stopped", _INFO, "CR 2.8",
           "The device closed its state in order."),
     Event("PQC-1003", "self_test_passed", _INFO, "CR 3.3",
@@ -224,9 +234,10 @@ _AUDIT = (
           "The log was opened for writing; with sequence 1 it was also created.",
           ("log",)),
     Event("PQC-6002", "audit_rotated", _MEDIUM, "CR 3.9",
-          "The log file was moved, removed, replaced or cut short by another program; the "
-          "chain goes on in the file that now has its name.",
-          ("log",)),
+          "The chain goes on in a new file: the one before was full and is closed under the "
+          "name `path`, or (without `path`) another program moved, removed, replaced or cut "
+          "it short.",
+          ("log", "path")),
     Event("PQC-6003", "audit_torn_tail", _MEDIUM, "CR 2.10",
           "The bytes in front of this record are no record: a write was interrupted, or "
           "another program wrote into the log.",
@@ -240,6 +251,36 @@ _AUDIT = (
     Event("PQC-6006", "events_dropped", _HIGH, "CR 2.9",
           "The queue was full, and `count` records of the event `dropped` are lost.",
           ("dropped", "count")),
+    Event("PQC-6101", "events_suppressed", _MEDIUM, "CR 2.9",
+          "`count` events `suppressed` came faster than the limit and left no record, from "
+          "`peers` peers (0: from nobody known), most of them from `peer`.",
+          ("suppressed", "count", "peers")),
+    Event("PQC-6102", "audit_expired", _MEDIUM, "CR 2.9",
+          "The oldest closed log file was removed to keep the log in its bounds, and `count` "
+          "records up to `last_sequence` with it.",
+          ("path", "count", "last_sequence")),
+    Event("PQC-6103", "sink_failed", _MEDIUM, "CR 2.10",
+          "A sink takes no records; they wait in the log, and it is tried again.",
+          ("sink", "error")),
+    Event("PQC-6104", "sink_recovered", _MEDIUM, "CR 2.10",
+          "A sink takes records again after `count` failed attempts; `lost` records never "
+          "reached it.",
+          ("sink", "count", "lost")),
+    Event("PQC-6105", "sink_lost", _HIGH, "CR 2.9",
+          "`lost` records will never reach a sink: they had left the log, or it refused them.",
+          ("sink", "lost")),
+    Event("PQC-6106", "sink_added", _MEDIUM, "CR 7.6",
+          "An operator added a sink.",
+          ("sink", "url", "operator")),
+    Event("PQC-6107", "sink_removed", _MEDIUM, "CR 7.6",
+          "An operator removed a sink.",
+          ("sink", "url", "operator")),
+    Event("PQC-6108", "sink_test", _INFO, "CR 2.8",
+          "An operator tests the sinks: a record to look for, by its `marker`.",
+          ("marker", "operator")),
+    Event("PQC-6109", "audit_heartbeat", _INFO, "CR 2.8",
+          "The device is alive and its sinks are served; with the clock's state.",
+          ("clock", "clock_error")),
 )
 
 # fmt: on

@@ -1,7 +1,8 @@
 """The writer's end of a log file: recovery at opening, appending to the chain, the head.
 
 Nothing here waits or retries, and every failure of the disk is an `OSError`: `log.py`
-decides what to do about it. What was appended stays in memory until it is written.
+decides what to do about it. What was appended stays in memory until it is written. A file
+that has reached its size is closed and kept beside the log (`segments.py`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .record import (
     encode_line,
     leaf_hash,
 )
+from .segments import Retention, close_file, closed_name, remove_oldest
 
 Entry: TypeAlias = tuple[int, Event, str, Mapping[str, Value]]
 """What becomes a record: nanoseconds since 1970, event, peer's fingerprint or "", detail."""
@@ -46,15 +48,18 @@ def make_entry(event: str, detail: Mapping[str, Value]) -> Entry:
 class LogFile:
     """One log file, locked and open for appending.
 
-    `LogFile(path, device)` opens or creates the file (0600) and finds the end of its chain
-    by reading its tail only. Raises `StateError` if the folder is missing or the path is no
-    regular file, `UnsafePermissionsError` if others can write it, `StateLockedError` if
-    another process writes it, `OSError` if the disk fails.
+    `LogFile(path, device, retention)` opens or creates the file (0600) and finds the end of
+    its chain by reading its tail only. `durable` is the head that was written last. Raises
+    `StateError` if the folder is missing or the path is no regular file,
+    `UnsafePermissionsError` if others can write it, `StateLockedError` if another process
+    writes it, `OSError` if the disk fails.
     """
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, retention: Retention) -> None:
         self._path = path
         self._device = device
+        self._retention = retention
+        self.durable = Head("", 0, NO_HASH)
         self._constants: dict[str, str] = {}
         self._second = -1
         self._stamp = ""
@@ -109,6 +114,7 @@ class LogFile:
         self.sync()
         if not self._unwritten:
             self._end.write(self._path)
+            self.durable = self._end
 
     def reopen_if_replaced(self) -> bool:
         """Follow the log's name if another program moved, removed or changed the file.
@@ -126,13 +132,33 @@ class LogFile:
         self._open()
         return True
 
+    def close_if_full(self) -> None:
+        """Put a full file aside and go on in a new one, as if it had been moved away."""
+        if self._size < self._retention.file_bytes:
+            return
+        self.write()
+        self.write_head()
+        if not close_file(self._path, self._end.seq):
+            return
+        closed = closed_name(self._path, self._end.seq)
+        notes = [
+            make_entry(
+                "audit_expired",
+                {"path": file.name, "count": last - first + 1, "last_sequence": last},
+            )
+            for file, first, last in remove_oldest(self._path, self._retention.closed_files)
+        ]
+        self.close()
+        self._open(closed.name)
+        self.append(notes)
+
     def close(self) -> None:
         """Close the file and give up the lock. May be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _open(self) -> None:
+    def _open(self, closed: str = "") -> None:
         try:
             self._fd = os.open(self._path, _FLAGS, 0o600)
         except OSError as error:
@@ -144,7 +170,7 @@ class LogFile:
             ) from error
         try:
             self._check()
-            self._recover()
+            self._recover(closed)
         except BaseException:
             self.close()
             raise
@@ -164,7 +190,7 @@ class LogFile:
                 f"another process writes the audit log {self._path}", hint="Stop it first."
             ) from error
 
-    def _recover(self) -> None:
+    def _recover(self, closed: str) -> None:
         """Find the end of the chain, and note what is wrong with the file.
 
         The chain goes on from the end that was known (to this object, or else to the head
@@ -185,7 +211,10 @@ class LogFile:
         log = (known.log if known else found.log) or os.urandom(16).hex()
 
         rotated = live or (known is not None and not size)
-        notes = [make_entry("audit_rotated" if rotated else "audit_opened", {"log": log})]
+        about: dict[str, Value] = {"log": log}
+        if closed:
+            about["path"] = closed
+        notes = [make_entry("audit_rotated" if rotated else "audit_opened", about)]
         if found_size < size:
             torn = _measure(self._fd, found_size, size)
             notes.insert(0, make_entry("audit_torn_tail", {"log": log, **torn}))

@@ -20,7 +20,10 @@ from typing import Final
 from ..errors import PqcIiotError, StateError
 from .catalogue import BY_REASON, EVENTS, FIELDS, Event, Severity, Value
 from .file import Entry, LogFile, make_entry
-from .record import MAX_TEXT, clean_text, is_fingerprint
+from .head import Head
+from .limit import WIRE_DRIVEN, Limiter
+from .record import MAX_TEXT, NO_HASH, clean_text, is_fingerprint
+from .segments import Retention
 
 _logger = logging.getLogger("pqc_iiot.audit")
 
@@ -44,9 +47,10 @@ _URGENT: Final = frozenset(
 class AuditStats:
     """What became of the events given to a log.
 
-    `written`, `dropped` and `queue_depth` (waiting) add up to the events given to it but
-    for those being written; the log's records about itself do not count. `failed_writes`
-    counts attempts, `last_error` names the last one's error (such as ENOSPC) or is "".
+    `written`, `dropped`, `suppressed` (by the limit) and `queue_depth` (waiting) add up to
+    the events given to it but for those being written; the log's records about itself do
+    not count. `failed_writes` counts attempts, `last_error` names the last one's error
+    (such as ENOSPC) or is "".
     """
 
     written: int
@@ -54,6 +58,7 @@ class AuditStats:
     failed_writes: int
     last_error: str
     queue_depth: int
+    suppressed: int = 0
 
 
 class AuditLog:
@@ -73,11 +78,20 @@ class AuditLog:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, device: str = "", capacity: int = 8192
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "",
+        capacity: int = 8192,
+        limiter: Limiter | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._path = Path(path)
         self._device = clean_text(device)
         self._capacity = capacity
+        self._limiter = limiter
+        self._retention = retention or Retention()
+        self._durable = threading.Condition()
         self._queue: SimpleQueue[Entry | threading.Event] = SimpleQueue()
         self._lock = threading.RLock()  # re-entrant: a signal handler may emit too
         self._drops: Counter[str] = Counter()  # by event, not yet recorded
@@ -92,7 +106,7 @@ class AuditLog:
         self._last_item: threading.Event | None = None
         self._file: LogFile | None = None
         try:
-            self._file = LogFile(self._path, self._device)
+            self._file = self._open_file()
         except OSError as error:
             self._note_failure(error)
         self._queue.put(threading.Event())  # lets the writer record the opening
@@ -112,7 +126,12 @@ class AuditLog:
         row = _FOR_CALLERS.get(event)
         if row is None:
             raise ValueError(f"no event {event!r} for callers in the audit catalogue")
-        self._put(row, peer, fields)
+        if self._limiter is None or not self._is_suppressed(row, peer):
+            self._put(row, peer, fields)
+
+    def note(self, event: str, /, **fields: Value) -> None:
+        """Record an event of kind 6: for the rooms of the audit floor. Otherwise as `emit`."""
+        self._put(EVENTS[event], "", fields)
 
     def emit_error(self, error: PqcIiotError, /, *, peer: str = "", **fields: Value) -> None:
         """Record the event that stands for an error, found by the error's `code`.
@@ -124,10 +143,19 @@ class AuditLog:
         row = BY_REASON.get(error.code)
         if row is None:
             return
+        if self._limiter is not None and self._is_suppressed(row, peer or error.peer):
+            return
         if unknown := fields.keys() - FIELDS.keys():
             raise ValueError(f"no field {min(unknown)!r} in the audit catalogue")
         known = {name: value for name, value in fields.items() if name in row.fields}
         self._put(row, peer or error.peer, known)
+
+    def durable(self, beyond: int = -1, timeout: float = 0.0) -> Head:
+        """The last record that is on disk for good, as the head file names it; waits until
+        its `seq` is above `beyond`, `timeout` seconds at most. Sequence 0 is none yet."""
+        with self._durable:
+            self._durable.wait_for(lambda: self._head().seq > beyond, timeout)
+            return self._head()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until every event emitted before is on disk; False after `timeout` seconds."""
@@ -160,6 +188,7 @@ class AuditLog:
             failed_writes=self._failed_writes,
             last_error=self._last_error,
             queue_depth=self._queue.qsize(),
+            suppressed=self._limiter.total if self._limiter else 0,
         )
 
     def __enter__(self) -> AuditLog:
@@ -174,6 +203,15 @@ class AuditLog:
         self.close()
 
     # The caller's side.
+
+    def _is_suppressed(self, event: Event, peer: str) -> bool:
+        limiter = self._limiter
+        if limiter is None or event.name not in WIRE_DRIVEN:
+            return False
+        count = limiter.count_refused(event.name, peer)
+        if count == 1:
+            self._queue.put(threading.Event())  # the writer has to report it, later
+        return count > 0
 
     def _put(self, event: Event, peer: str, fields: dict[str, Value]) -> None:
         types = _TYPES[event.name]
@@ -202,6 +240,12 @@ class AuditLog:
 
     # The writer's side: everything below runs in its thread.
 
+    def _open_file(self) -> LogFile:
+        return LogFile(self._path, self._device, self._retention)
+
+    def _head(self) -> Head:
+        return self._file.durable if self._file is not None else Head("", 0, NO_HASH)
+
     def _run(self) -> None:
         barrier = None
         while barrier is None or barrier is not self._last_item:
@@ -212,6 +256,7 @@ class AuditLog:
                 for _, event, _, _ in batch:
                     self._drop(event.name, 1)
             self._report_losses()
+            self._report_suppressed(final=barrier is self._last_item and barrier is not None)
             if self._settle(everything=barrier is not None) and barrier is not None:
                 barrier.set()
         if self._file is not None:
@@ -220,6 +265,8 @@ class AuditLog:
     def _take(self) -> tuple[list[Entry], threading.Event | None]:
         """What waits in the queue, up to the first barrier; waits for it until a sync is due."""
         due = min(self._sync_due, self._head_due)
+        if self._limiter is not None:
+            due = min(due, self._limiter.report_due)
         timeout = None if due == math.inf else max(0.0, due - time.monotonic())
         batch: list[Entry] = []
         try:
@@ -241,10 +288,11 @@ class AuditLog:
             last_attempt = self._closing.is_set()
             try:
                 if self._file is None:
-                    self._file = LogFile(self._path, self._device)
+                    self._file = self._open_file()
                 elif self._file.reopen_if_replaced() and chained:
                     return False
                 if not chained:
+                    self._file.close_if_full()
                     self._file.append(batch)
                     chained = True
                 if self._file.write():
@@ -297,6 +345,23 @@ class AuditLog:
             if self._closing.is_set():
                 return
 
+    def _report_suppressed(self, *, final: bool) -> None:
+        """Record what the limiter kept out since the last time, if that is due."""
+        if self._limiter is None or (not final and time.monotonic() < self._limiter.report_due):
+            return
+        rows = self._limiter.take_report()
+        self._store(
+            [
+                (
+                    time.time_ns(),
+                    EVENTS["events_suppressed"],
+                    row.peer,
+                    {"suppressed": row.event, "count": row.count, "peers": row.peers},
+                )
+                for row in rows
+            ]
+        )
+
     def _schedule(self, batch: list[Entry]) -> None:
         """Say when what was just written must be durable at the latest."""
         self._head_due = min(self._head_due, self._head_written + _SYNC_LAZY)
@@ -313,6 +378,8 @@ class AuditLog:
                 self._file.write_head()
                 self._synced = self._head_written = now
                 self._sync_due = self._head_due = math.inf
+                with self._durable:
+                    self._durable.notify_all()
             elif now >= self._sync_due:
                 self._file.sync()
                 self._synced, self._sync_due = now, math.inf
@@ -329,6 +396,7 @@ class AuditLog:
     def _abandon(self) -> None:
         """In a forked child: the log is the parent's. Its locks may be held for ever."""
         self._accepting = False
+        self._limiter = None
         self._lock = threading.RLock()
         self._queue = SimpleQueue()
         if self._file is not None:

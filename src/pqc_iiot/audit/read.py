@@ -10,19 +10,26 @@ from typing import BinaryIO, Final
 
 from ..errors import StateError
 from .record import MAX_LINE, AuditRecord
+from .segments import closed_files
 
 _BLOCK: Final = 64 * 1024
 
 
 def tail(path: str | os.PathLike[str], n: int = 10) -> list[AuditRecord]:
-    """The records in the last `n` lines, oldest first.
+    """The records in the last `n` lines, oldest first, also from files that are closed.
 
     Lines that are no record are left out: `verify` is what finds them. Raises `StateError`
     if the log cannot be read.
     """
-    with _open(Path(path)) as file:
-        file.seek(_offset_of_last(file, n))
-        return [record for line in _complete_lines(file) if (record := AuditRecord.parse(line))]
+    live = Path(path)
+    lines: list[bytes] = []
+    for each in [live, *reversed(closed_files(live))]:
+        with _open(each) as file:
+            file.seek(_offset_of_last(file, n - len(lines)))
+            lines = [*_complete_lines(file), *lines]
+        if len(lines) >= n:
+            break
+    return [record for line in lines if (record := AuditRecord.parse(line))]
 
 
 def follow(

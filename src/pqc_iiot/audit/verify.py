@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, Literal, TypeAlias
 from ..errors import StateError
 from .head import Head
 from .record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
+from .segments import closed_files
 
 _LIMIT: Final = MAX_LINE + 1
 _TORN_TAIL: Final = b'"event":"audit_torn_tail"'
@@ -75,9 +76,9 @@ class VerifyReport:
 def verify(path: str | os.PathLike[str]) -> VerifyReport:
     """Check a log, also one that is being written, up to the end it has now.
 
-    Reads the file once in constant memory and raises nothing: whatever is wrong with it
-    is a `Problem`. The log may begin where an earlier file ended (`audit_rotated`); that
-    the earlier file is complete is for its own verification.
+    Reads the closed files that the log has left beside it and then the log, once and in
+    constant memory, and raises nothing: whatever is wrong with it is a `Problem`. The log
+    may begin where an earlier file ended (`audit_rotated`) that is no longer there.
     """
     check = _Check(Path(path))
     check.run()
@@ -102,8 +103,9 @@ class _Check:
         except StateError as error:
             self._add("head", str(error))
         try:
-            with self._path.open("rb") as file:
-                self._check_lines(file, os.fstat(file.fileno()).st_size)
+            for path in [*closed_files(self._path), self._path]:
+                with path.open("rb") as file:
+                    self._check_lines(file, os.fstat(file.fileno()).st_size)
             self._check_end()
         except OSError as error:
             self._add("file", f"the log cannot be read: {error}")
