@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,23 @@ import pytest
 from brokers import Mosquitto, Start
 from devices import Pair, copy, introduce, make
 from pqc_iiot import Node
+
+MEMORY = Path("/dev/shm")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' folders in memory where there is room: every message that is taken is
+    synced first, and on a busy disk that is what a test run would wait for."""
+    given = config.option.basetemp is not None
+    if not given and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30:
+        config.option.basetemp = tempfile.mkdtemp(dir=MEMORY, prefix="pqc-iiot-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give the memory back."""
+    base = config.option.basetemp
+    if base is not None and Path(base).parent == MEMORY:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
