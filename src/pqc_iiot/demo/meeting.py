@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from ..errors import PqcIiotError
-from ..suites import DEFAULT_SUITE, SUITES
+from ..suites import DEFAULT_SUITE
 from .devices import Device
 from .report import Comparison, Scene, Step
 from .stage import Stage
@@ -17,7 +17,7 @@ async def meet(stage: Stage) -> Scene:
     """Ends with controller and sensor, and controller and gauge, trusting each other."""
     sensor, gauge, controller = devices = (stage.sensor, stage.gauge, stage.controller)
     pairs = ((controller, sensor), (controller, gauge), (sensor, controller), (gauge, controller))
-    made = {device.node.bundle.suite.name for device in devices}
+    made = ", ".join(sorted({f"suite {device.node.bundle.suite.id}" for device in devices}))
     refusal = refusal_to_send(sensor, controller)
     async with AsyncExitStack() as stack:
         for device in devices:
@@ -28,7 +28,7 @@ async def meet(stage: Stage) -> Scene:
     comparisons = tuple(approve(device, other) for device, other in pairs)
     same = sum(each.shown == each.announced for each in comparisons)
     steps = (
-        Step.compare("three devices are made", SUITES[DEFAULT_SUITE].name, ", ".join(made)),
+        Step.compare("three devices are made", f"suite {DEFAULT_SUITE}", made),
         Step.compare("an empty allow-list denies", "unknown_peer", refusal),
         Step.compare("fingerprints agree, then approved", "4 of 4", f"{same} of {len(pairs)}"),
     )
