@@ -59,6 +59,7 @@ class SqliteStore(Store):
             self._db = sqlite3.connect(
                 path or ":memory:", isolation_level=None, check_same_thread=False, timeout=0
             )
+            self._db.text_factory = _text
             try:
                 self._prepare(create)
             except BaseException:
@@ -269,6 +270,13 @@ class SqliteStore(Store):
         # (sqlite.org/howtocorrupt.html, 2.6), and so would the interpreter at its end: a
         # reference that nobody gives back keeps the connection open until the process ends.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise _tampered("a text is not UTF-8") from None
 
 
 def _to_be_authenticated(table: str, *parts: object) -> bytes:
