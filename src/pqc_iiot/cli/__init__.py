@@ -82,12 +82,9 @@ def _end(error: BaseException, shell: Shell) -> int:
     match error:
         case KeyboardInterrupt():
             return 130
-        case BrokenPipeError():
-            _give_up_output()
-            return 1
         case PqcIiotError():
             shell.complain(error.code, str(error), error.hint)
-            code = error.exit_code
+            return error.exit_code
         case typer.TyperException():
             # Without a message, the help has been printed already.
             if message := error.format_message().strip():
@@ -97,19 +94,17 @@ def _end(error: BaseException, shell: Shell) -> int:
             return error.exit_code
         case typer.Abort():
             shell.complain("aborted", "there was no answer")
-            return 1
+        case BrokenPipeError():
+            _give_up_output()
         case OSError():
             _give_up_output()
             shell.complain("system", error.strerror or type(error).__name__)
-            code = 1
         case _:
             hint = "please report this" + ("" if shell.verbose else ", with what -v adds")
             shell.complain("unexpected", f"unexpected {type(error).__name__}", hint)
-            code = 1
-    if shell.verbose:
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            print(output.escape(line), file=sys.stderr)
-    return code
+            for line in traceback.format_exception(error) if shell.verbose else ():
+                print(output.escape(line.rstrip(), keep="\n"), file=sys.stderr)
+    return 1
 
 
 def _give_up_output() -> None:

@@ -155,7 +155,9 @@ def take_globals(
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("-v", "--verbose", help="Say more on errors.", rich_help_panel=_GLOBAL),
+        typer.Option(
+            "-v", "--verbose", help="Say where a failure came from.", rich_help_panel=_GLOBAL
+        ),
     ] = False,
 ) -> None:
     """Takes the global options of one place; the innermost place wins."""
