@@ -105,6 +105,31 @@ def test_no_closed_file_is_ever_written_over(path: Path) -> None:
     assert log.stats().dropped == 0
 
 
+def test_a_log_can_be_verified_while_its_files_are_closed(path: Path) -> None:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            fill(log, 24)
+
+    with AuditLog(path, retention=Retention(4096, 1000)) as log:
+        fill(log, 24)
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            for _ in range(40):
+                report = verify(path)
+                assert not {p.kind for p in report.problems} - {"file"}, report.problems
+                records = tail(path, 20)
+                assert [r.seq for r in records] == list(
+                    range(records[0].seq, records[0].seq + len(records))
+                )
+        finally:
+            stop.set()
+            worker.join()
+    assert verify(path).ok
+
+
 def test_many_threads_lose_nothing_while_files_are_closed(path: Path) -> None:
     def work() -> None:
         for sequence in range(500):

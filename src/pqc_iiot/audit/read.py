@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from ..errors import StateError
 from .record import MAX_LINE, AuditRecord
-from .segments import closed_files
+from .segments import open_newest_first
 
 _BLOCK: Final = 64 * 1024
 
@@ -21,14 +21,18 @@ def tail(path: str | os.PathLike[str], n: int = 10) -> list[AuditRecord]:
     Lines that are no record are left out: `verify` is what finds them. Raises `StateError`
     if the log cannot be read.
     """
-    live = Path(path)
     lines: list[bytes] = []
-    for each in [live, *reversed(closed_files(live))]:
-        with _open(each) as file:
+    files = open_newest_first(Path(path))
+    try:
+        for file in files:
             file.seek(_offset_of_last(file, n - len(lines)))
             lines = [*_complete_lines(file), *lines]
-        if len(lines) >= n:
-            break
+            if len(lines) >= n:
+                break
+    except OSError as error:
+        raise _unreadable(error) from error
+    finally:
+        files.close()
     return [record for line in lines if (record := AuditRecord.parse(line))]
 
 
@@ -53,6 +57,9 @@ def follow(
                 if record := AuditRecord.parse(line):
                     yield record
             if _is_replaced(file, Path(path)):
+                for line in _complete_lines(file):  # what came between the two looks
+                    if record := AuditRecord.parse(line):
+                        yield record
                 file.close()
                 file = _open(Path(path))
             elif stop.wait(interval):
@@ -65,9 +72,11 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise StateError(
-            f"the audit log cannot be read: {error}", hint="Check the path."
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> StateError:
+    return StateError(f"the audit log cannot be read: {error}", hint="Check the path.")
 
 
 def _complete_lines(file: BinaryIO) -> Iterator[bytes]:

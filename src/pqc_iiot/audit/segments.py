@@ -7,11 +7,13 @@ so that disks stay bounded. Files of the sinks are closed in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from .record import MAX_LINE
 
@@ -39,6 +41,44 @@ def closed_files(live: Path) -> list[Path]:
     if not live.parent.is_dir():
         return []
     return sorted(file for file in live.parent.iterdir() if name(file.name))
+
+
+def open_newest_first(live: Path) -> Generator[BinaryIO, None, None]:
+    """Every file of a log, open, the live one first; each is closed when the next is asked
+    for. None is left out or comes twice when a file is closed or removed meanwhile. Raises
+    `OSError` where there is no file at all.
+    """
+    yield from _open_all(live, newest_first=True)
+
+
+def open_oldest_first(live: Path) -> Generator[BinaryIO, None, None]:
+    """The same in the other order."""
+    yield from _open_all(live, newest_first=False)
+
+
+def _open_all(live: Path, *, newest_first: bool) -> Generator[BinaryIO, None, None]:
+    try:
+        last = live.open("rb")  # before the closed ones are looked for
+    except FileNotFoundError:
+        if not closed_files(live):
+            raise
+        last = None  # the writer has not made the next one yet
+    with last or contextlib.nullcontext():
+        line = last.readline(MAX_LINE) if last is not None else b""
+        if last is not None:
+            last.seek(0)
+        beyond = seq_of(line) or 2**63
+        # Those that were closed since stay out, unless there was nothing in the live one.
+        closed = [path for path in closed_files(live) if last_seq_of(path) < beyond]
+        files: list[Path | BinaryIO] = [*closed]
+        if last is not None and (line or not closed):
+            files.append(last)
+        for file in reversed(files) if newest_first else files:
+            if isinstance(file, Path):
+                with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+                    yield opened
+            else:
+                yield file
 
 
 def closed_name(live: Path, last_seq: int) -> Path:

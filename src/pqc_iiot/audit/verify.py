@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, Literal, TypeAlias
 from ..errors import StateError
 from .head import Head
 from .record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
-from .segments import closed_files
+from .segments import open_oldest_first
 
 _LIMIT: Final = MAX_LINE + 1
 _TORN_TAIL: Final = b'"event":"audit_torn_tail"'
@@ -103,9 +103,8 @@ class _Check:
         except StateError as error:
             self._add("head", str(error))
         try:
-            for path in [*closed_files(self._path), self._path]:
-                with path.open("rb") as file:
-                    self._check_lines(file, os.fstat(file.fileno()).st_size)
+            for file in open_oldest_first(self._path):
+                self._check_lines(file, os.fstat(file.fileno()).st_size)
             self._check_end()
         except OSError as error:
             self._add("file", f"the log cannot be read: {error}")
