@@ -67,6 +67,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         ),
         "clock_error": Field(int, "the clock's greatest error by its own estimate, microseconds"),
         "context": Field(str, "context (topic) under which the frame came"),
+        "contradiction": Field(str, "what does not fit together"),
         "count": Field(int, "how many times"),
         "custody": Field(str, "where the key lives: software, sealed, split or native"),
         "dropped": Field(str, "name of the event whose records are lost"),
@@ -74,7 +75,9 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits"),
         "head_sequence": Field(int, "sequence of the last record according to the head file"),
         "key": Field(str, "key id, hex"),
+        "last_root": Field(str, "root of the tree that was seen before, 64 hex digits"),
         "last_sequence": Field(int, "highest sequence number accepted or found before"),
+        "last_size": Field(int, "records in the tree that was seen before"),
         "length": Field(int, "bytes"),
         "limit": Field(int, "bytes of secret memory beyond the operating system's lock limit"),
         "log": Field(str, "the log's random id, 32 hex digits"),
@@ -94,6 +97,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
             "what is wrong with the head file: missing, unreadable, other_log, ahead or differs",
         ),
         "provider": Field(str, "security provider, by its URI scheme"),
+        "root": Field(str, "root of the log's tree, 64 hex digits"),
         "rule": Field(str, "policy rule that refused"),
         "sender": Field(str, "sender key id as the frame claims it, hex"),
         "sequence": Field(int, "sequence number as the frame claims it"),
@@ -101,6 +105,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "setting": Field(str, "name of the policy setting"),
         "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits"),
         "sink": Field(str, "name of the sink"),
+        "size": Field(int, "records in the log's tree"),
         "suite": Field(int, "suite id"),
         "suppressed": Field(str, "name of the event that the limit kept out"),
         "test": Field(str, "name of the self-test"),
@@ -171,6 +176,22 @@ _PEERS = (
     Event("PQC-3008", "peer_revoked", _HIGH, "CR 1.3",
           "A peer was revoked and is refused in both directions from now on.",
           ("name", "operator")),
+    Event("PQC-3101", "peer_witnessed", _INFO, "CR 3.9",
+          "A peer's checkpoint continues the one seen before; this device countersigned it.",
+          ("name", "size", "root")),
+    Event("PQC-3102", "peer_history_changed", _CRITICAL, "CR 3.9",
+          "A peer's checkpoint does not continue the one seen before: the peer's log was "
+          "rewritten, cut or replaced.",
+          ("name", "contradiction", "size", "root", "last_size", "last_root")),
+    Event("PQC-3103", "peer_forgotten", _HIGH, "CR 3.9",
+          "An operator let this device forget which log it had witnessed of a peer.",
+          ("name", "operator")),
+    Event("PQC-3104", "checkpoint_cosigned", _INFO, "CR 3.9",
+          "A peer countersigned this device's checkpoint.",
+          ("name", "size", "root")),
+    Event("PQC-3105", "witness_refused", _CRITICAL, "CR 3.9",
+          "A peer refuses this device's checkpoint: it has seen another history of this log.",
+          ("name", "contradiction", "size", "root")),
 )
 
 # What is known of a frame that was refused; all of it but `transport` is the sender's claim.
@@ -281,6 +302,14 @@ _AUDIT = (
     Event("PQC-6109", "audit_heartbeat", _INFO, "CR 2.8",
           "The device is alive and its sinks are served; with the clock's state.",
           ("clock", "clock_error")),
+    Event("PQC-6201", "checkpoint_signed", _INFO, "CR 3.9",
+          "This device signed a checkpoint: the tree over the first `size` records of the log "
+          "has this root.",
+          ("size", "root")),
+    Event("PQC-6202", "checkpoint_refused", _CRITICAL, "CR 3.9",
+          "The log does not continue what the last checkpoint says, or hashes are lost: no "
+          "checkpoint is signed any more.",
+          ("contradiction",)),
 )
 
 # fmt: on

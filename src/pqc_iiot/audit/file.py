@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from ..errors import StateError, StateLockedError, UnsafePermissionsError
 from .catalogue import EVENTS, Event, Value
@@ -45,8 +45,15 @@ def make_entry(event: str, detail: Mapping[str, Value]) -> Entry:
     return time.time_ns(), EVENTS[event], "", detail
 
 
+class Tree(Protocol):
+    """What grows with the log."""
+
+    def extend(self, leaves: bytes) -> None:
+        """Takes the leaf hashes of records as they are appended, 32 bytes each."""
+
+
 class LogFile:
-    """One log file, locked and open for appending.
+    """One log file, locked and open for appending. `tree`, if set, grows with it.
 
     `LogFile(path, device, retention)` opens or creates the file (0600) and finds the end of
     its chain by reading its tail only. `durable` is the head that was written last. Raises
@@ -67,12 +74,18 @@ class LogFile:
         self._unwritten = b""
         self._size = 0
         self._fd = -1
+        self.tree: Tree | None = None
         self._open()
+
+    @property
+    def end(self) -> Head:
+        """The end of the chain, with what is not written yet."""
+        return self._end
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Chain entries behind the last record, in memory."""
         seq, prev = self._end.seq, self._end.hash
-        lines = [self._unwritten]
+        lines, hashes = [self._unwritten], []
         for nanoseconds, event, peer, detail in entries:
             second, fraction = divmod(nanoseconds, 1_000_000_000)
             if second != self._second:
@@ -88,8 +101,11 @@ class LogFile:
                 prev=prev,
             )
             prev = leaf_hash(line)
+            hashes.append(prev)
             lines += line, b"\n"
         self._unwritten = b"".join(lines)
+        if self.tree is not None:
+            self.tree.extend(bytes.fromhex("".join(hashes)))
         self._end = Head(self._end.log, seq, prev)
 
     def write(self) -> bool:

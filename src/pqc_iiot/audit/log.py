@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,9 +20,11 @@ from typing import Final
 
 from ..errors import PqcIiotError, StateError
 from .catalogue import BY_REASON, EVENTS, FIELDS, Event, Severity, Value
+from .checkpoint import Checkpoint, NoteKey, Signer
 from .file import Entry, LogFile, make_entry
 from .head import Head
 from .limit import WIRE_DRIVEN, Limiter
+from .notary import Notary
 from .record import MAX_TEXT, NO_HASH, clean_text, is_fingerprint
 from .segments import Retention
 
@@ -61,6 +64,10 @@ class AuditStats:
     suppressed: int = 0
 
 
+class _SignRequest(threading.Event):
+    """A barrier that wants a checkpoint of everything in front of it."""
+
+
 class AuditLog:
     """The audit log of one device: `emit` costs the caller microseconds and never waits.
 
@@ -91,6 +98,7 @@ class AuditLog:
         self._capacity = capacity
         self._limiter = limiter
         self._retention = retention or Retention()
+        self._notary = Notary(self._path)
         self._durable = threading.Condition()
         self._queue: SimpleQueue[Entry | threading.Event] = SimpleQueue()
         self._lock = threading.RLock()  # re-entrant: a signal handler may emit too
@@ -157,13 +165,26 @@ class AuditLog:
             self._durable.wait_for(lambda: self._head().seq > beyond, timeout)
             return self._head()
 
+    def sign_with(self, signer: Signer, known: Sequence[NoteKey] = ()) -> None:
+        """From now on sign checkpoints of the log's tree with this key: some time after a
+        record, after many, and at the end. `known` are the keys before it."""
+        self._notary.signer = signer, tuple(known)
+        self._queue.put(threading.Event())  # wakes the writer
+
+    def checkpoint(self, timeout: float = 5.0) -> Checkpoint | None:
+        """A checkpoint of everything emitted before, signed now if need be; None if there is
+        none within `timeout` seconds, or no key to sign it."""
+        return self._notary.last if self._wait(_SignRequest(), timeout) else None
+
+    def add_cosigned(self, checkpoint: Checkpoint, timeout: float = 5.0) -> bool:
+        """Store a checkpoint of this log that witnesses have signed, too; False if it is not
+        on disk within `timeout` seconds. The caller has verified it."""
+        self._notary.cosigned.append(checkpoint)
+        return self.flush(timeout)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until every event emitted before is on disk; False after `timeout` seconds."""
-        if not self._accepting:
-            return False
-        barrier = threading.Event()
-        self._queue.put(barrier)
-        return barrier.wait(timeout)
+        return self._wait(threading.Event(), timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Take no more events, write those that wait, and close the file.
@@ -203,6 +224,12 @@ class AuditLog:
         self.close()
 
     # The caller's side.
+
+    def _wait(self, barrier: threading.Event, timeout: float) -> bool:
+        if not self._accepting:
+            return False
+        self._queue.put(barrier)
+        return barrier.wait(timeout)
 
     def _is_suppressed(self, event: Event, peer: str) -> bool:
         limiter = self._limiter
@@ -257,14 +284,17 @@ class AuditLog:
                     self._drop(event.name, 1)
             self._report_losses()
             self._report_suppressed(final=barrier is self._last_item and barrier is not None)
-            if self._settle(everything=barrier is not None) and barrier is not None:
-                barrier.set()
+            if self._settle(everything=barrier is not None):
+                self._notarise(barrier)
+                if barrier is not None:
+                    barrier.set()
+        self._notary.close()
         if self._file is not None:
             self._file.close()
 
     def _take(self) -> tuple[list[Entry], threading.Event | None]:
         """What waits in the queue, up to the first barrier; waits for it until a sync is due."""
-        due = min(self._sync_due, self._head_due)
+        due = min(self._sync_due, self._head_due, self._notary.due)
         if self._limiter is not None:
             due = min(due, self._limiter.report_due)
         timeout = None if due == math.inf else max(0.0, due - time.monotonic())
@@ -367,6 +397,7 @@ class AuditLog:
         self._head_due = min(self._head_due, self._head_written + _SYNC_LAZY)
         if not _URGENT.isdisjoint([event.name for _, event, _, _ in batch]):
             self._sync_due = min(self._sync_due, self._synced + _SYNC_URGENT)
+        self._notary.note(batch)
 
     def _settle(self, everything: bool) -> bool:
         """Make durable what is due; False if the disk fails."""
@@ -392,6 +423,13 @@ class AuditLog:
             return False
         self._settles = True
         return True
+
+    def _notarise(self, barrier: threading.Event | None) -> None:
+        """Let the tree grow, and be signed if that is due."""
+        if self._file is not None:
+            closing = barrier is not None and barrier is self._last_item
+            asked = isinstance(barrier, _SignRequest)
+            self._store(self._notary.settle(self._file, closing=closing, asked=asked))
 
     def _abandon(self) -> None:
         """In a forked child: the log is the parent's. Its locks may be held for ever."""
