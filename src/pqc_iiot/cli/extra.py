@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -18,14 +17,16 @@ def register(app: typer.Typer) -> None:
 
 def bench(shell: Shell) -> None:
     """Measures what protection costs on this machine."""
-    raise typer.Exit(_run("bench", shell))
+    from ..bench import run
+
+    raise typer.Exit(run(json=shell.json))
 
 
-def demo(shell: Shell) -> None:
+def demo(
+    shell: Shell,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the devices' folders.")] = False,
+) -> None:
     """Shows it all at work: two devices, a broker that sees nothing, and attacks."""
-    raise typer.Exit(_run("demo", shell))
+    from ..demo import run
 
-
-def _run(name: str, shell: Shell) -> int:
-    run: Callable[..., int] = importlib.import_module(f"pqc_iiot.{name}").run
-    return run(json=shell.json)
+    raise typer.Exit(run(json=shell.json, keep=keep))
