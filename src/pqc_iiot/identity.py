@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import cose
 from ._core import Secret
+from .audit.checkpoint import NoteKey, Signer
 from .bundle import MAX_BUNDLE_SIZE, Bundle, check_name, make_bundle, parse_bundle
 from .errors import (
     InvalidBundleError,
@@ -190,6 +191,16 @@ class Identity:
     def close(self) -> None:
         """Lets go of the provider; the keys go with the last reference to them."""
         self.provider.close()
+
+
+def note_key(bundle: Bundle) -> NoteKey:
+    """The signature key of a bundle, as checkpoints of audit logs name it."""
+    return NoteKey(bundle.name, bundle.suite.sig.id, bundle.sig_public_key)
+
+
+def note_signer(own: OwnKeys) -> Signer:
+    """What signs checkpoints of audit logs with these keys."""
+    return Signer(note_key(own.bundle), own.keys.sign)
 
 
 def public_name(folder: StateFolder) -> str:

@@ -14,7 +14,7 @@ from .bundle import Bundle
 from .errors import PolicyError, PqcIiotError, SelfTestError, StateError, StateRollbackError
 from .folder import StateFolder
 from .freshness import Freshness
-from .identity import Identity, OwnKeys, public_name
+from .identity import Identity, OwnKeys, note_key, note_signer, public_name
 from .keystore import Keystore, Peer
 from .policy import Policy
 from .providers import PassphraseSource
@@ -66,9 +66,9 @@ class State:
             self.freshness.close()
         finally:
             self.store.close()
-            self.identity.close()
             self.audit.emit("stopped")
-            self.audit.close()
+            self.audit.close()  # signs a last checkpoint
+            self.identity.close()
             self.folder.close()
 
 
@@ -159,7 +159,7 @@ def recover_state(
             store = _new_store(folder, identity, Policy(), store_url)
             _key_event(audit, "key_made", identity.current, identity.uri)
             audit.emit("state_recovered", path=str(folder.path))
-            return _assemble(folder, audit, identity, store, store_url)
+            return _assemble(folder, audit, identity, store, store_url, old.current)
         except BaseException:
             audit.close()
             raise
@@ -186,6 +186,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
         provider=identity.provider.scheme,
         custody=identity.current.keys.custody.name.lower(),
     )
+    state.audit.sign_with(note_signer(identity.current), [note_key(old.current.bundle)])
     state.keystore.own = bundle.fingerprint
     return replace(state, identity=identity)
 
@@ -222,8 +223,14 @@ def _set_aside(folder: StateFolder) -> None:
 
 
 def _assemble(
-    folder: StateFolder, audit: AuditLog, identity: Identity, store: Store, url: str
+    folder: StateFolder,
+    audit: AuditLog,
+    identity: Identity,
+    store: Store,
+    url: str,
+    before: OwnKeys | None = None,
 ) -> State:
+    """`before` are the keys that this device had until now, if these are new ones."""
     from importlib.metadata import version  # slow to import
 
     try:
@@ -254,6 +261,9 @@ def _assemble(
         serial=identity.current.bundle.serial,
         provider=identity.provider.scheme,
     )
+    before = before or identity.previous
+    known = [note_key(before.bundle)] if before else []
+    audit.sign_with(note_signer(identity.current), known)
     return State(folder, audit, identity, store, keystore, freshness)
 
 
