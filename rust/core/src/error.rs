@@ -22,6 +22,10 @@ pub enum Error {
     Parameter(&'static str),
     /// Bytes from outside that are no frame.
     Frame(&'static str),
+    /// A number that was seen before, or is too old to tell.
+    Replay,
+    /// A key has served as often as it may.
+    Limit(&'static str),
     /// Decryption or verification failed; deliberately not said where.
     Authentication,
     /// The operating system or the library below refused.
@@ -43,6 +47,8 @@ impl fmt::Display for Error {
             Self::UnknownAlgorithm(id) => write!(f, "no algorithm has the identifier {id}"),
             Self::Parameter(what) => write!(f, "{what} is out of range"),
             Self::Frame(what) => f.write_str(what),
+            Self::Replay => f.write_str("a number that was seen before, or is too old"),
+            Self::Limit(what) => f.write_str(what),
             Self::Authentication => f.write_str("authentication failed"),
             Self::System(what) => write!(f, "{what} failed"),
             Self::SelfTest(what) => write!(f, "the self-test of {what} failed"),

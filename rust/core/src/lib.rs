@@ -22,6 +22,7 @@ pub mod password;
 pub mod rng;
 pub mod secret;
 pub mod selftest;
+pub mod session;
 pub mod sig;
 
 #[cfg(test)]

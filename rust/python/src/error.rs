@@ -9,7 +9,9 @@ import_exception!(pqc_iiot.errors, AuthenticationError);
 import_exception!(pqc_iiot.errors, InvalidFrameError);
 import_exception!(pqc_iiot.errors, InvalidInputError);
 import_exception!(pqc_iiot.errors, ProviderError);
+import_exception!(pqc_iiot.errors, ReplayError);
 import_exception!(pqc_iiot.errors, SelfTestError);
+import_exception!(pqc_iiot.errors, StateError);
 
 /// The exception for `error`.
 pub fn raised(error: Error) -> PyErr {
@@ -17,6 +19,8 @@ pub fn raised(error: Error) -> PyErr {
     match error {
         Error::Authentication => AuthenticationError::new_err(text),
         Error::Frame(_) => InvalidFrameError::new_err(text),
+        Error::Replay => ReplayError::new_err(text),
+        Error::Limit(_) => StateError::new_err(text),
         Error::System(_) => hinted(
             ProviderError::new_err(text),
             "look at the memory that is free and at this process's limits, then try again",
