@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import pytest
 
 from brokers import TIME_LIMIT, Start, until
-from pqc_iiot import Message, Node, PeerState, Policy, TofuWarning, TransportError, Trust
+from pqc_iiot import Node, PeerState, Policy, TofuWarning, TransportError, Trust
 from pqc_iiot.audit import tail
 from pqc_iiot.state import AUDIT_FILE
-from pqc_iiot.transports.bus import ANNOUNCEMENTS, Bus
+from pqc_iiot.transports.bus import ANNOUNCEMENTS, Bus, Listening
 from pqc_iiot.transports.memory import MemoryBroker
 
 PROVIDER = "software:insecure-plaintext-keys"
@@ -51,7 +50,7 @@ def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
         yield sensor, plc
 
 
-async def take(messages: AsyncGenerator[Message, None], count: int) -> list[bytes]:
+async def take(messages: Listening, count: int) -> list[bytes]:
     """The next payloads; the last message counts as taken, too."""
     taken: list[bytes] = []
     while len(taken) < count:
@@ -74,10 +73,9 @@ async def test_messages_arrive_with_everything_that_was_verified(
     async with (
         Bus(plc, broker.client()) as there,
         Bus(sensor, broker.client()) as here,
-        aclosing(there.listen("line1/#")) as messages,
+        there.listen("line1/#") as messages,
     ):
         waiting = asyncio.ensure_future(anext(messages))
-        await until(lambda: there._pump is not None)
         await here.send("plc", "line1/setpoint", b"21.5")
         message = await waiting
         assert (message.sender, message.payload) == ("sensor", b"21.5")
@@ -98,7 +96,7 @@ async def test_junk_retained_or_not_never_stops_a_listener(
     async with (
         Bus(plc, broker.client()) as there,
         Bus(sensor, broker.client()) as here,
-        aclosing(there.listen("line1/#")) as messages,
+        there.listen("line1/#") as messages,
     ):
         following = asyncio.ensure_future(anext(messages))
         await until(lambda: "invalid_frame" in refusals(tmp_path / "plc", plc))
@@ -116,10 +114,9 @@ async def test_a_message_is_acknowledged_after_it_was_taken(nodes: tuple[Node, N
     async with (
         Bus(plc, broker.client("plc")) as there,
         Bus(sensor, broker.client()) as here,
-        aclosing(there.listen("t")) as messages,
+        there.listen("t") as messages,
     ):
         waiting = asyncio.ensure_future(anext(messages))
-        await until(lambda: there._pump is not None)
         await here.send("plc", "t", b"1")
         await here.send("plc", "t", b"2")
         await waiting
@@ -139,7 +136,7 @@ async def test_a_retained_message_that_comes_again_is_quiet_however_old(
         await here.send("plc", "t/kept", b"kept", retain=True)
         async with (
             Bus(plc, broker.client()) as there,
-            aclosing(there.listen("t/#")) as messages,
+            there.listen("t/#") as messages,
         ):
             assert await take(messages, 1) == [b"kept"]
             for number in range(100):
@@ -147,7 +144,7 @@ async def test_a_retained_message_that_comes_again_is_quiet_however_old(
                 await take(messages, 1)
         async with (
             Bus(plc, broker.client()) as there,
-            aclosing(there.listen("t/#")) as messages,
+            there.listen("t/#") as messages,
         ):
             following = asyncio.ensure_future(anext(messages))
             await until(lambda: bool(refusals(tmp_path / "plc", plc)))
@@ -222,10 +219,9 @@ async def test_over_a_real_broker_in_order_and_none_lost(
     async with (
         plc.mqtt(url) as there,
         sensor.mqtt(url) as here,
-        aclosing(there.listen("line/+", qos=1)) as messages,
+        there.listen("line/+", qos=1) as messages,
     ):
         following = asyncio.ensure_future(anext(messages))
-        await until(lambda: there._pump is not None)
         for number in range(200):
             await here.send("plc", "line/1", b"%d" % number)
         first = await following

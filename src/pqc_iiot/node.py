@@ -98,6 +98,7 @@ class _Admitted(NamedTuple):
     """The keystore's count of changes when `peer` was found trusted."""
 
 
+_AnyNode = TypeVar("_AnyNode", bound="Node")
 _Step = TypeVar("_Step", Incoming, _Admitted)
 _Result = TypeVar("_Result", _Admitted, Message)
 
@@ -155,7 +156,7 @@ class Node:
 
     @classmethod
     def create(
-        cls,
+        cls: type[_AnyNode],
         path: Path,
         *,
         name: str,
@@ -164,7 +165,7 @@ class Node:
         policy: Policy | None = None,
         passphrase: PassphraseSource | None = None,
         store: str = DEFAULT_STORE,
-    ) -> Node:
+    ) -> _AnyNode:
         """Makes a device in an empty or new folder.
 
         `passphrase` gives the secret that protects the keys at rest (see
@@ -177,12 +178,12 @@ class Node:
 
     @classmethod
     def load(
-        cls,
+        cls: type[_AnyNode],
         path: Path,
         *,
         passphrase: PassphraseSource | None = None,
         store: str = DEFAULT_STORE,
-    ) -> Node:
+    ) -> _AnyNode:
         """Opens the device in a folder; also written `Node.open(path)`.
 
         `StateError` and its kinds where the folder is locked, unsafe, missing a file,
@@ -191,7 +192,9 @@ class Node:
         return cls(load_state(path, passphrase, store))
 
     @classmethod
-    def recover(cls, path: Path, *, passphrase: PassphraseSource | None = None) -> Node:
+    def recover(
+        cls: type[_AnyNode], path: Path, *, passphrase: PassphraseSource | None = None
+    ) -> _AnyNode:
         """Makes a device usable whose state was lost, changed or put back to an old copy.
 
         New keys (signed by the old ones) make every captured frame worthless, and the

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+import weakref
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TypeVar
@@ -45,23 +46,86 @@ class _Handover:
             self.delivery.ack()
 
 
-@dataclass(slots=True, eq=False)
-class _Listener:
-    filters: tuple[str, ...]
-    queue: asyncio.Queue[_Handover | None] = field(default_factory=lambda: asyncio.Queue(QUEUE))
+class Listening:
+    """What `Bus.listen` returns: messages, one after the other, and when it has begun.
+
+    An asynchronous iterator and context manager. Raises `TransportError` when the bus is
+    closed, `StateError` where the state cannot be made durable.
+    """
+
+    def __init__(
+        self, filters: tuple[str, ...], begin: Callable[[Listening], Awaitable[None]]
+    ) -> None:
+        self._filters, self._begin = filters, begin
+        self._begun = False
+        self._taking: _Handover | None = None
+        self.queue: asyncio.Queue[_Handover | None] = asyncio.Queue(QUEUE)
+        self.failure: PqcIiotError | None = None
 
     def wants(self, topic: str) -> bool:
-        return any(topic_matches(topic_filter, topic) for topic_filter in self.filters)
+        """Whether a filter selects this topic."""
+        return any(topic_matches(topic_filter, topic) for topic_filter in self._filters)
+
+    async def ready(self) -> None:
+        """Returns when the broker has confirmed the subscriptions: from now on nothing is
+        missed. The first message asked for waits for it, too."""
+        if not self._begun:
+            await self._begin(self)
+            self._begun = True
+
+    def __aiter__(self) -> Listening:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message; the one before counts as taken."""
+        if self._taking is not None:
+            self._taking.taken()
+            self._taking = None
+        await self.ready()
+        while self._taking is None:
+            if self.failure is not None and self.queue.empty():
+                raise self.failure
+            self._taking = await self.queue.get()
+        return self._taking.message
+
+    def fail(self, error: PqcIiotError) -> None:
+        """Ends it; what waits is handed over first."""
+        self.failure = error
+        with contextlib.suppress(asyncio.QueueFull):
+            self.queue.put_nowait(None)  # wakes who waits for nothing
+
+    async def aclose(self) -> None:
+        """Stops listening. What was not taken is not acknowledged."""
+        self._filters = ()
+
+    async def __aenter__(self) -> Listening:
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
 
 class Bus:
     """Use it as an asynchronous context manager, in one event loop."""
 
-    def __init__(self, node: Node, transport: Transport) -> None:
-        self._node, self._transport = node, transport
+    def __init__(
+        self,
+        node: Node,
+        transport: Transport,
+        on_refused: Callable[[Incoming, PqcIiotError], None] | None = None,
+    ) -> None:
+        """`on_refused` hears of each frame that was refused, after its audit event."""
+        self._node, self._transport, self._on_refused = node, transport, on_refused
         # One thread: the node takes turns anyway, and the event loop never waits for a disk.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pqc-iiot-bus")
-        self._listeners: list[_Listener] = []
+        # Forgotten listeners must not hold up the others.
+        self._listeners: weakref.WeakSet[Listening] = weakref.WeakSet()
         self._pump: asyncio.Task[None] | None = None
         self._announcements = False
         self._failure: PqcIiotError | None = None
@@ -96,28 +160,22 @@ class Bus:
         frame = await self._run(partial(self._node.seal, payload, to=to, context=topic))
         await self._transport.publish(topic, frame, qos=qos, retain=retain)
 
-    async def listen(self, *filters: str, qos: int = 1) -> AsyncGenerator[Message, None]:
+    def listen(self, *filters: str, qos: int = 1) -> Listening:
         """Messages from topics that match a filter, verified, fresh, from trusted peers.
 
-        A message counts as taken when the next one is asked for. Raises `TransportError`
-        when the bus is closed, `StateError` where the state cannot be made durable.
+        `async for message in bus.listen("line1/#")`; a message counts as taken when the
+        next one is asked for. Listeners whose filters overlap each get the message.
         """
-        listener = _Listener(filters)
-        self._listeners.append(listener)
-        try:
+
+        async def begin(listening: Listening) -> None:
+            if self._failure is not None:
+                raise self._failure
+            self._listeners.add(listening)
             for topic_filter in filters:
                 await self._transport.subscribe(topic_filter, qos=qos)
             self._start()
-            while True:
-                if self._failure is not None and listener.queue.empty():
-                    raise self._failure
-                item = await listener.queue.get()
-                if item is None:
-                    continue
-                yield item.message
-                item.taken()
-        finally:
-            self._listeners.remove(listener)
+
+        return Listening(filters, begin)
 
     async def announce(self) -> None:
         """Shows this device's bundle to all, retained. It makes nobody trust it."""
@@ -166,12 +224,14 @@ class Bus:
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
         incoming = [Incoming(d.payload, d.topic, d.retained) for d in deliveries]
         results = await self._run(partial(self._node.open_many, incoming))
-        for delivery, result in zip(deliveries, results, strict=True):
+        for delivery, frame, result in zip(deliveries, incoming, results, strict=True):
             if isinstance(result, PqcIiotError):
                 log.info("a frame on %r was refused: %s", delivery.topic, result)
+                if self._on_refused is not None:
+                    self._on_refused(frame, result)
                 delivery.ack()
                 continue
-            listeners = [each for each in self._listeners if each.wants(delivery.topic)]
+            listeners = [each for each in list(self._listeners) if each.wants(delivery.topic)]
             handover = _Handover(result, delivery, len(listeners))
             for listener in listeners:
                 await listener.queue.put(handover)
@@ -181,10 +241,8 @@ class Bus:
 
     def _fail(self, error: PqcIiotError) -> None:
         self._failure = self._failure or error
-        for listener in self._listeners:
-            # What waits is handed over first; this only wakes a listener with nothing.
-            with contextlib.suppress(asyncio.QueueFull):
-                listener.queue.put_nowait(None)
+        for listener in list(self._listeners):
+            listener.fail(self._failure)
 
 
 def mqtt_bus(node: Node, url: str, **options: str | int | bool) -> Bus:
