@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import hexlify
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias
 
+from .._core import merkle_follow
 from ..errors import StateError
+from .checkpoint import Checkpoint, NoteKey
+from .covered import Coverage, Covered
 from .head import Head
+from .merkle import HASH_SIZE
 from .record import MAX_LINE, NO_HASH, AuditRecord, leaf_hash
 from .segments import open_oldest_first
 
 _LIMIT: Final = MAX_LINE + 1
-_TORN_TAIL: Final = b'"event":"audit_torn_tail"'
-_NAME_END: Final = 128  # that text ends before it in a line, whatever the sequence
+_BLOCK_FIRST: Final = 16 * 1024
+_BLOCK_LAST: Final = 1024 * 1024
+_OTHER_RECORD: Final = "it is not the record that the head file names"
 
 MAX_PROBLEMS: Final = 100
 """Problems that a report lists; `problem_count` counts them all."""
 
 ProblemKind: TypeAlias = Literal[
-    "file", "start", "unreadable", "missing", "repeated", "changed", "torn", "head"
+    "file",
+    "start",
+    "unreadable",
+    "missing",
+    "repeated",
+    "changed",
+    "torn",
+    "head",
+    "checkpoint",
+    "tile",
 ]
 """What is wrong:
 
@@ -32,7 +46,9 @@ line is no record; `missing`: sequence numbers are left out, or the bytes that a
 describes; `repeated`: a sequence number comes again or goes back (a copied, inserted or
 moved line); `changed`: a record does not follow the one before it, so one of the two was
 changed; `torn`: the file ends within a line; `head`: the head file is damaged, or names a
-record that the log does not have.
+record that the log does not have; `checkpoint`: the log is not what was signed, or the
+signature is not the device's; `tile`: a file of the tree's hashes does not have those of
+the records.
 """
 
 
@@ -54,7 +70,7 @@ class VerifyReport:
     the log's id, `last_hash` the hash of its last record: keep both elsewhere, and nobody
     can change the log up to there unnoticed. `torn_tails` counts interrupted writes that
     the log itself recorded. `head_seq` is None without a head file: a lost end of the log
-    shows nowhere then.
+    shows nowhere then. `coverage` is what checkpoints prove.
     """
 
     events: int
@@ -66,6 +82,7 @@ class VerifyReport:
     head_seq: int | None
     problem_count: int
     problems: tuple[Problem, ...]
+    coverage: Coverage = field(default_factory=Coverage)
 
     @property
     def ok(self) -> bool:
@@ -73,23 +90,36 @@ class VerifyReport:
         return self.problem_count == 0
 
 
-def verify(path: str | os.PathLike[str]) -> VerifyReport:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    keys: Sequence[NoteKey] = (),
+    checkpoints: Sequence[Checkpoint] = (),
+) -> VerifyReport:
     """Check a log, also one that is being written, up to the end it has now.
 
     Reads the closed files that the log has left beside it and then the log, once and in
     constant memory, and raises nothing: whatever is wrong with it is a `Problem`. The log
     may begin where an earlier file ended (`audit_rotated`) that is no longer there.
+
+    `keys` are the device's, and of witnesses: with them signatures are verified, and the
+    newest checkpoint must be signed by one of them. `checkpoints` come from elsewhere: the
+    log must continue each.
     """
-    check = _Check(Path(path))
+    check = _Check(Path(path), keys, checkpoints)
     check.run()
     return check.report()
 
 
 class _Check:
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, keys: Sequence[NoteKey], checkpoints: Sequence[Checkpoint]
+    ) -> None:
         self._path = path
         self._problems: list[Problem] = []
         self._problem_count = 0
+        self._tree = Covered(path, keys, checkpoints, self._add_tree)
+        self._coverage = Coverage()
         self._head: Head | None = None
         self._line = self._events = self._first_seq = self._seq = self._torn_tails = 0
         self._hash = NO_HASH
@@ -120,40 +150,53 @@ class _Check:
             head_seq=self._head.seq if self._head else None,
             problem_count=self._problem_count,
             problems=tuple(self._problems),
+            coverage=self._coverage,
         )
 
     def _check_lines(self, file: BinaryIO, size: int) -> None:
-        """Every line; most take the short way.
+        """Every line; most take the short way, in the core.
 
         A line with the expected `seq` and `prev` is the one that was written if the next
         line's `prev` is its hash, so it needs no parsing. Any other line takes the long
-        way, as do `audit_torn_tail`, the record that the head file names and the last line.
+        way, as do `audit_torn_tail` and the last line of a file.
         """
-        head_seq = self._head.seq if self._head else 0
-        seq, digest = 0, b""
         follows = False
-        position = 0
-        while position < size and (line := file.readline(_LIMIT)):
-            position += len(line)
-            if (
-                follows
-                and line.startswith(b'{"v":1,"seq":%d,' % (seq + 1))
-                and line.endswith(b',"prev":"%b"}\n' % digest)
-                and line.find(_TORN_TAIL, 0, _NAME_END) < 0
-                and seq + 1 != head_seq
-                and position < size
-            ):
-                seq += 1
-                digest = hexlify(sha256(b"\0" + line[:-1]).digest())
-                continue
+        block = _BLOCK_FIRST
+        while (position := file.tell()) < size:
             if follows:
-                self._line += seq - self._seq
-                self._events += seq - self._seq
-                self._seq, self._hash = seq, digest.decode()
-            if not line.endswith(b"\n") and position >= size:
+                taken = self._follow(file, size, block)
+                file.seek(position + taken)
+                # What often ends is not worth reading far ahead.
+                block = min(4 * block, _BLOCK_LAST) if taken > block // 2 else _BLOCK_FIRST
+            line = file.readline(_LIMIT)
+            if not line.endswith(b"\n") and file.tell() >= size:
                 line += _rest(file, _LIMIT - len(line))
+            if not line:
+                break
             follows = self._check_line(line)
-            seq, digest = self._seq, self._hash.encode()
+
+    def _follow(self, file: BinaryIO, size: int, block: int) -> int:
+        """Takes the lines that follow; how many bytes they have."""
+        begin = file.tell()
+        data = file.read(min(block, size - begin))
+        if begin + len(data) >= size:
+            data = data[: data.rfind(b"\n", 0, -1) + 1]  # all but the last line
+        taken, leaves = merkle_follow(data, self._seq, bytes.fromhex(self._hash))
+        count = len(leaves) // HASH_SIZE
+        if not count:
+            return 0
+        self._tree.add(self._seq + 1, leaves)
+        head = self._head
+        if head and self._seq < head.seq <= self._seq + count:
+            at = (head.seq - self._seq) * HASH_SIZE
+            if leaves[at - HASH_SIZE : at].hex() != head.hash:
+                line = self._line + head.seq - self._seq
+                self._add("head", _OTHER_RECORD, line=line, seq=head.seq)
+        self._line += count
+        self._events += count
+        self._seq += count
+        self._hash = leaves[-HASH_SIZE:].hex()
+        return taken
 
     def _check_line(self, raw: bytes) -> bool:
         """One line, or a piece of one that is too long; whether it is a record."""
@@ -194,14 +237,16 @@ class _Check:
             self._add_at("changed", record, "it does not follow the record before it")
         self._events += 1
         self._seq, self._hash = record.seq, digest
+        self._tree.add(record.seq, bytes.fromhex(digest))
         if self._head and self._head.seq == record.seq and self._head.hash != digest:
-            self._add_at("head", record, "it is not the record that the head file names")
+            self._add("head", _OTHER_RECORD, line=self._line, seq=record.seq)
 
     def _check_start(self, record: AuditRecord) -> None:
         created = record.event in ("audit_opened", "audit_torn_tail") and (
             (record.seq, record.prev) == (1, NO_HASH)
         )
         self._first_seq = record.seq
+        self._tree.start(record.seq)
         self._log = str(record.detail.get("log", ""))
         if not created and record.event != "audit_rotated":
             self._add_at("start", record, "no log begins with it: records before it are missing")
@@ -217,6 +262,11 @@ class _Check:
             self._add("head", message, seq=self._head.seq)
         if self._head and self._log and self._head.log != self._log:
             self._add("head", f"the head file is of log {self._head.log}, this is {self._log}")
+
+        self._coverage = self._tree.end(self._log, self._seq)
+
+    def _add_tree(self, kind: Literal["checkpoint", "tile"], message: str, seq: int) -> None:
+        self._add(kind, message, seq=seq)
 
     def _add_at(self, kind: ProblemKind, record: AuditRecord, message: str) -> None:
         message = f"record {record.seq} ({record.event}): {message}"
