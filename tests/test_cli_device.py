@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command import pqc, program
+from command import pqc, program, shell
 from devices import copy
 from pqc_iiot.bundle import parse_bundle
 
@@ -105,6 +105,27 @@ def test_a_wrong_passphrase(tmp_path: Path, secret: Path) -> None:
     assert "something else" not in result.err
     secret.write_text(PASSPHRASE)
     assert pqc(f"{device} status").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"", 2), (b"\n", 2), (b"short", 2), (b"x" * 1025, 2), (b"\xff\0" * 20, 0)],
+)
+def test_whatever_a_passphrase_file_holds(tmp_path: Path, content: bytes, code: int) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    secret.chmod(0o600)
+    device = f"--state {tmp_path / 'dev'} --passphrase-file {secret}"
+    made = pqc(f"{device} init dev")
+    assert made.code == code
+    if code == 0:
+        assert pqc(f"{device} status").code == 0
+
+
+def test_a_passphrase_from_a_password_manager(tmp_path: Path) -> None:
+    line = f"pqc-iiot --state dev --passphrase-file <(printf '%s' '{PASSPHRASE}')"
+    assert shell(f"{line} init dev", tmp_path).code == 0
+    assert shell(f"{line} status", tmp_path).code == 0
 
 
 def test_a_systemd_credential(tmp_path: Path) -> None:

@@ -163,6 +163,9 @@ def test_a_full_disk(plc: str, tmp_path: Path) -> None:
 
 
 def test_terminals_of_old(plc: str) -> None:
+    pqc(f"{plc} open --context 21.5\u00b0C", b"junk")
+    logged = program(f"{plc} audit tail", env={"PYTHONIOENCODING": "ascii"})
+    assert "context=21.5\\xb0C" in logged.out
     for command in ("peer list", "doctor", "--help"):
         shown = program(f"{plc} {command}", env={"PYTHONIOENCODING": "ascii"})
         assert shown.code == 0

@@ -152,7 +152,7 @@ def clock() -> Check:
 
 
 def secret_memory() -> Check:
-    """Whether secrets in use stay out of the swap; look when the device is open."""
+    """Whether secrets in use stay out of the swap; says more while the device is open."""
     locked, unlocked, failures = _core.memory_stats()
     limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     shown = "no limit" if limit == resource.RLIM_INFINITY else f"limit {limit} bytes"
@@ -175,6 +175,7 @@ def device(shell: Shell) -> Iterator[Check]:
             yield Check("keys", "ok", found)
             yield secret_memory()
             yield from _peers(node)
+        return
     except StateLockedError:
         yield Check("keys", "skipped", "in use by the process that owns the folder")
     except PqcIiotError as error:
@@ -182,6 +183,7 @@ def device(shell: Shell) -> Iterator[Check]:
         unanswered = shell.passphrase_file is None and isinstance(error, InvalidInputError)
         outcome: Outcome = "skipped" if unasked or unanswered else "failed"
         yield Check("keys", outcome, str(error), error.hint)
+    yield secret_memory()
 
 
 def broker(options: Broker) -> Check:

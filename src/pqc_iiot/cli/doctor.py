@@ -57,6 +57,7 @@ def _checks(shell: Shell, broker: Broker) -> Iterator[Check]:
         yield from checks.device(shell)
     else:
         yield checks.Check("keys", "skipped", "the folder comes first")
+        yield checks.secret_memory()
     if broker.broker:
         yield checks.broker(broker)
 

@@ -119,6 +119,8 @@ def listen(
         async with broker.bus(node) as bus:
             if announce:
                 await bus.announce()
+            if sys.stdout.isatty():
+                shell.note(f"connected to {broker.url}; Ctrl-C ends it")
             if announcements:
                 await bus.watch_announcements()
             async with contextlib.aclosing(bus.listen(*topic, qos=qos)) as messages:
