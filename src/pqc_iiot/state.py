@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from ._core import memory_stats, self_test
 from .anchor import Anchor
 from .audit import AuditLog
+from .audit.clock import clock_state
+from .audit.limit import Limiter
 from .bundle import Bundle
 from .errors import PolicyError, PqcIiotError, SelfTestError, StateError, StateRollbackError
 from .folder import StateFolder
@@ -21,7 +24,11 @@ from .providers import PassphraseSource
 from .store import META, Row, Store, open_store
 from .suites import get_suite
 
+if TYPE_CHECKING:
+    from .audit.sinks import Sinks
+
 AUDIT_FILE = "audit.log"
+AUDIT_SETTINGS_FILE = "audit.json"
 STORE_FILE = "state.db"
 DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
@@ -51,6 +58,7 @@ class State:
     store: Store
     keystore: Keystore
     freshness: Freshness
+    sinks: Sinks | None = None
 
     def __post_init__(self) -> None:
         _open_states.add(self)
@@ -97,7 +105,7 @@ def create_state(
     policy.require_suite(suite)
     folder = StateFolder(path, create=True)
     try:
-        audit = AuditLog(folder.path / AUDIT_FILE, device=name)
+        audit, _ = open_log(folder, name)
         try:
             _self_test(audit)
             identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
@@ -120,13 +128,13 @@ def load_state(
     """Opens a device's state folder; see `Node.load`."""
     folder = StateFolder(path)
     try:
-        audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
+        audit, sinks = open_log(folder, public_name(folder))
         try:
             _self_test(audit)
             identity = Identity.load(folder, passphrase)
             _key_event(audit, "key_loaded", identity.current, identity.uri)
             store = _open_store(folder, identity, store_url, create=False)
-            return _assemble(folder, audit, identity, store, store_url)
+            return _assemble(folder, audit, identity, store, store_url, sinks)
         except PqcIiotError as error:
             audit.emit_error(error, path=str(folder.path))
             audit.close()
@@ -147,7 +155,7 @@ def recover_state(
     """New keys and an empty store for a device whose state is not to be trusted."""
     folder = StateFolder(path)
     try:
-        audit = AuditLog(folder.path / AUDIT_FILE, device=public_name(folder))
+        audit, sinks = open_log(folder, public_name(folder))
         try:
             _self_test(audit)
             old = Identity.load(folder, passphrase)
@@ -159,7 +167,7 @@ def recover_state(
             store = _new_store(folder, identity, Policy(), store_url)
             _key_event(audit, "key_made", identity.current, identity.uri)
             audit.emit("state_recovered", path=str(folder.path))
-            return _assemble(folder, audit, identity, store, store_url, old.current)
+            return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
         except BaseException:
             audit.close()
             raise
@@ -199,6 +207,22 @@ def retire_keys(state: State) -> State:
     return replace(state, identity=identity)
 
 
+def open_log(folder: StateFolder, name: str) -> tuple[AuditLog, Sinks | None]:
+    """A device's log, limited, with its sinks at work until it is closed.
+
+    `InvalidInputError` where `audit.json` cannot be used, otherwise as `AuditLog`.
+    """
+    data = folder.read(AUDIT_SETTINGS_FILE, 64 * 1024)
+    path = folder.path / AUDIT_FILE
+    if data is None:
+        return AuditLog(path, device=name, limiter=Limiter()), None
+    from .audit.sinks import AuditSettings, Sinks
+
+    settings = AuditSettings.decode(data)
+    audit = AuditLog(path, device=name, limiter=Limiter(), retention=settings.retention)
+    return audit, Sinks(settings, audit, path, folder.path)
+
+
 def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str) -> Store:
     store = _open_store(folder, identity, url, create=True)
     try:
@@ -228,6 +252,8 @@ def _assemble(
     identity: Identity,
     store: Store,
     url: str,
+    sinks: Sinks | None = None,
+    *,
     before: OwnKeys | None = None,
 ) -> State:
     """`before` are the keys that this device had until now, if these are new ones."""
@@ -260,11 +286,12 @@ def _assemble(
         suite=identity.current.bundle.suite.id,
         serial=identity.current.bundle.serial,
         provider=identity.provider.scheme,
+        **asdict(clock_state()),
     )
     before = before or identity.previous
     known = [note_key(before.bundle)] if before else []
     audit.sign_with(note_signer(identity.current), known)
-    return State(folder, audit, identity, store, keystore, freshness)
+    return State(folder, audit, identity, store, keystore, freshness, sinks)
 
 
 def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bool) -> Store:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ._core import memory_stats
 from .audit import AuditStats
 from .state import State
 from .store import StoreStats
+
+if TYPE_CHECKING:
+    from .audit.sinks import SinkStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Status:
     store: StoreStats
     memory: MemoryStatus
     audit: AuditStats
+    sinks: tuple[SinkStatus, ...] = ()
 
 
 def status_of(state: State) -> Status:
@@ -65,4 +70,5 @@ def status_of(state: State) -> Status:
         store=state.store.stats(),
         memory=MemoryStatus(*memory_stats()),
         audit=state.audit.stats(),
+        sinks=state.sinks.status() if state.sinks is not None else (),
     )

@@ -53,7 +53,7 @@ class Limiter:
 
     A bucket is one number, the time at which it will be full again (the "theoretical
     arrival time" of the generic cell rate algorithm): so one that is full equals one that
-    was never seen, and what is forgotten first is the bucket that nobody has asked for the longest time.
+    was never seen, and what is forgotten first is the bucket that was asked for longest ago.
     """
 
     def __init__(

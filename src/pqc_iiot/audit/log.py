@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -100,6 +100,8 @@ class AuditLog:
         self._retention = retention or Retention()
         self._notary = Notary(self._path)
         self._durable = threading.Condition()
+        self.before_close: Callable[[], object] | None = None
+        """Called by `close` once everything emitted before is on disk: ends the sinks."""
         self._queue: SimpleQueue[Entry | threading.Event] = SimpleQueue()
         self._lock = threading.RLock()  # re-entrant: a signal handler may emit too
         self._drops: Counter[str] = Counter()  # by event, not yet recorded
@@ -193,6 +195,10 @@ class AuditLog:
         whether every event was written. May be called again; runs at exit by itself.
         """
         if self._accepting:
+            before, self.before_close = self.before_close, None
+            if before is not None:
+                self.flush(timeout)
+                before()
             self._accepting = False
             self._last_item = threading.Event()
             self._closing.set()
@@ -434,7 +440,7 @@ class AuditLog:
     def _abandon(self) -> None:
         """In a forked child: the log is the parent's. Its locks may be held for ever."""
         self._accepting = False
-        self._limiter = None
+        self._limiter = self.before_close = None
         self._lock = threading.RLock()
         self._queue = SimpleQueue()
         if self._file is not None:

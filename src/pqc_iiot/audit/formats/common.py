@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import functools
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -20,7 +19,9 @@ Json: TypeAlias = "str | int | bool | Mapping[str, Json] | list[Json]"
 @functools.cache
 def version() -> str:
     """This package's version."""
-    return importlib.metadata.version("pqc-iiot")
+    from importlib import metadata  # slow to import
+
+    return metadata.version("pqc-iiot")
 
 
 def milliseconds(record: AuditRecord) -> int:
