@@ -177,6 +177,7 @@ def test_a_listener_ends_cleanly(
     ) as listener:
         assert listener.stdout is not None
         assert listener.stderr is not None
+        assert listener.stderr.readline() == "listening on t\n"
         assert listener.stdout.readline() == "sensor  #1  t  21.5\n"
         assert program(f"--state {folder}/plc status").code == 4
         listener.send_signal(number)

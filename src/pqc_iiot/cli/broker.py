@@ -15,9 +15,12 @@ import typer
 from .base import Shell
 
 if TYPE_CHECKING:
-    from ..node import Node
+    from ..errors import PqcIiotError
+    from ..node import Incoming, Node
     from ..transports.bus import Bus
     from ..transports.mqtt import MqttTransport
+
+    OnRefused = Callable[[Incoming, PqcIiotError], None]
 
 _PANEL = "Broker"
 
@@ -82,27 +85,28 @@ class Broker:
         """The broker's URL: this machine's if left out."""
         return self.broker or "mqtt://localhost"
 
-    def bus(self, node: Node) -> Bus:
+    def bus(self, node: Node, on_refused: OnRefused | None = None) -> Bus:
         """A connection for a device."""
-        return node.mqtt(self.url, **self._options())
+        from ..transports.bus import Bus
+
+        return Bus(node, self.transport(), on_refused)
 
     def transport(self) -> MqttTransport:
         """A connection without a device."""
         from ..transports.mqtt import MqttOptions, MqttTransport
 
-        return MqttTransport(MqttOptions.from_url(self.url, **self._options()))
-
-    def _options(self) -> dict[str, str | int | bool]:
-        options: dict[str, str | int | bool] = {
-            name: str(path)
-            for name in ("password_file", "ca_file", "cert_file", "key_file")
-            if (path := getattr(self, name))
-        }
-        return options | {
-            "version": 5 if self.mqtt_version is Version.V5 else 4,
-            "client_id": self.client_id,
-            "session_expiry": self.session_expiry,
-        }
+        return MqttTransport(
+            MqttOptions(
+                self.url,
+                password_file=self.password_file,
+                ca_file=self.ca_file,
+                cert_file=self.cert_file,
+                key_file=self.key_file,
+                version=5 if self.mqtt_version is Version.V5 else 4,
+                client_id=self.client_id,
+                session_expiry=self.session_expiry,
+            )
+        )
 
 
 def with_broker(function: Callable[..., None]) -> Callable[..., None]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +23,8 @@ from .files import STDIO, read_input
 from .values import checked
 
 if TYPE_CHECKING:
-    from ..node import Message, Node
+    from ..node import Incoming, Message, Node
+    from .broker import OnRefused
 
 Qos = Annotated[int, typer.Option(min=0, max=2, help="0 at most, 1 at least, 2 exactly once.")]
 Announce = Annotated[bool, typer.Option("--announce", help="Show this device's bundle first.")]
@@ -116,21 +116,20 @@ def listen(
 
     async def work(node: Node) -> None:
         nonlocal received
-        async with broker.bus(node) as bus:
+        async with broker.bus(node, _tell_refusals(shell)) as bus:
             if announce:
                 await bus.announce()
-            if sys.stdout.isatty():
-                shell.note(f"connected to {broker.url}; Ctrl-C ends it")
             if announcements:
                 await bus.watch_announcements()
-            async with contextlib.aclosing(bus.listen(*topic, qos=qos)) as messages:
+            async with bus.listen(*topic, qos=qos) as messages:
+                shell.note(f"listening on {', '.join(topic)}")
                 async for message in messages:
                     _print(shell, message)
                     received += 1
                     if received == count:
                         return
 
-    with shell.node() as node, _telling_refusals(shell):
+    with shell.node() as node:
         try:
             _run(asyncio.wait_for(work(node), timeout))
         except asyncio.TimeoutError:
@@ -209,33 +208,18 @@ async def _lines(fd: int) -> AsyncIterator[bytes]:
         yield item
 
 
-class _Refusals(logging.Handler):
-    """Tells a person which frames the bus refused: each reason once per peer, since whoever
+def _tell_refusals(shell: Shell) -> OnRefused:
+    """Tells a person which frames were refused: each reason once per peer, since whoever
     sends them chooses how many there are. The audit log has them all."""
+    told: set[tuple[str, str]] = set()
 
-    def __init__(self, shell: Shell) -> None:
-        super().__init__()
-        self._shell = shell
-        self._told: set[tuple[str, str]] = set()
+    def tell(incoming: Incoming, error: PqcIiotError) -> None:
+        reason = (error.code, error.peer)
+        # The identical frame again is no news: a redelivery, or a retained message.
+        if isinstance(error, DuplicateError) or reason in told or len(told) == _MAX_TOLD:
+            return
+        told.add(reason)
+        message = f"a frame on {incoming.context!r} was refused: {error}"
+        shell.warn(error.code, message, error.hint)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
-        for error in record.args if isinstance(record.args, tuple) else ():
-            if isinstance(error, PqcIiotError) and not isinstance(error, DuplicateError):
-                reason = (error.code, error.peer)
-                if reason not in self._told and len(self._told) < _MAX_TOLD:
-                    self._told.add(reason)
-                    self._shell.warn(error.code, record.getMessage(), error.hint)
-
-
-@contextlib.contextmanager
-def _telling_refusals(shell: Shell) -> Iterator[None]:
-    log, handler = logging.getLogger("pqc_iiot.transports.bus"), _Refusals(shell)
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
+    return tell
