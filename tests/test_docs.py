@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,10 @@ import typer.main
 from devices import introduce, make
 from pqc_iiot import Node, bundle, envelope, errors, freshness, policy
 from pqc_iiot.audit import EVENTS
+from pqc_iiot.audit.checkpoint import Checkpoint
 from pqc_iiot.cli import app
+from pqc_iiot.identity import note_signer
+from pqc_iiot.providers import KeySet
 from pqc_iiot.suites import SUITES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,6 +249,32 @@ def test_numbers() -> None:
     assert f"`rotation_overlap` ({policy.Policy().rotation_overlap} if" in protocol
     model = PAGES["docs/security-model.md"]
     assert f"wait in a list of at most {policy.Policy().max_pending} (policy)" in model
+
+
+def test_what_is_signed_differs_in_its_first_byte(
+    nodes: dict[int, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = nodes[1]._identity.current.keys
+    signed: list[bytes] = []
+    sign = type(keys).sign
+
+    def note(self: KeySet, message: bytes) -> bytes:
+        if threading.current_thread() is threading.main_thread():  # not what the log signs
+            signed.append(message)
+        return sign(self, message)
+
+    monkeypatch.setattr(type(keys), "sign", note)
+    nodes[1].seal(b"", to="to-1")
+    bundle.make_bundle("name", keys, 1)
+    signer = note_signer(nodes[1]._identity.current)
+    checkpoint = Checkpoint("pqc-iiot/name/0", 1, bytes(32)).signed(signer)
+    checkpoint.cosigned(signer)
+    starts = [row[1] for row in _section("docs/protocol.md", "What a signature key signs")]
+    for message, start in zip(signed, starts, strict=True):
+        begin = re.match(r"`h'(\w\w)'`|text: `(.*)`", start)
+        assert begin
+        assert message.startswith(bytes.fromhex(begin[1]) if begin[1] else begin[2].encode())
+    assert len({message[0] for message in signed}) == len(signed)
 
 
 def test_the_layout_is_that_of_a_frame(nodes: dict[int, Node]) -> None:
