@@ -56,6 +56,7 @@ from .state import (
 )
 from .status import Status, status_of
 from .suites import DEFAULT_SUITE
+from .witness import Witness
 
 if TYPE_CHECKING:
     from .transports.bus import Bus
@@ -151,6 +152,7 @@ class Node:
         self._freshness: Freshness = state.freshness
         self.audit: AuditLog = state.audit
         self.peers = Peers(self._keystore, self.audit, self._lock, self._check_usable)
+        self.witness = Witness(self._usable_state, self._lock, self.seal)
 
     # Making and opening
 

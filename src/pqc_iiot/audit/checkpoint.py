@@ -157,6 +157,15 @@ class Checkpoint:
         kept.update({(name, value[:4]): (name, value) for name, value in lines})
         return replace(self, lines=tuple(kept.values()))
 
+    def only(self, signer: NoteKey, cosigner: NoteKey) -> Checkpoint:
+        """The same with the signatures of these two alone."""
+        wanted = {
+            (self.origin, signer.key_id(self.origin)),
+            (_cosigner(cosigner), cosigner.key_id(_cosigner(cosigner), _COSIGNATURE)),
+        }
+        kept = tuple(line for line in self.lines if (line[0], line[1][:4]) in wanted)
+        return replace(self, lines=kept)
+
     def signed_by(self, keys: Iterable[NoteKey]) -> NoteKey | None:
         """The key among `keys` that signed it for its log, or None.
 
