@@ -15,7 +15,7 @@ demo: ## Run the main job: two devices, a broker, live readings, attacks
 
 test: ## Run every test
 	@$(PYTHON) tools/bootstrap.py test demo
-	@tools/need-mosquitto
+	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl
 	cargo test --release --quiet
 	$(BIN)/pytest
 

@@ -10,7 +10,7 @@ import typer
 
 from ..audit import AuditRecord, Severity, follow, tail, verify
 from ..state import AUDIT_FILE
-from . import output
+from . import output, sinks
 from .base import Shell, command, group
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     audit = group(app, "audit", "The log of security events.", panel="Device")
     command(audit, "tail")(tail_)
     command(audit, "verify")(verify_)
+    sinks.register(audit)
 
 
 def tail_(

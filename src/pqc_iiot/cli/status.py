@@ -13,6 +13,8 @@ from .base import Shell, command
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ..audit.sinks import SinkStatus
+
 
 def register(app: typer.Typer) -> None:
     """Adds this command."""
@@ -31,8 +33,16 @@ def status(shell: Shell) -> None:
             label = name.replace("_", " ")
             if isinstance(value, dict):
                 flat[label] = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in value.items())
+            elif name == "sinks":
+                flat[label] = "\n".join(map(_sink, facts.sinks)) or "none"
             else:
                 flat[label] = value
         return output.facts(flat | {"fingerprint": output.grouped(facts.fingerprint)})
 
     shell.show(document, people)
+
+
+def _sink(sink: SinkStatus) -> str:
+    """How one sink does, on one line."""
+    numbers = f"delivered {sink.delivered}, waiting {sink.waiting}, lost {sink.lost}"
+    return f"{sink.name}: {sink.error or 'works'}, {numbers}"

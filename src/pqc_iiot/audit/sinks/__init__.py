@@ -91,11 +91,10 @@ class Sinks:
         """How each sink does now."""
         return tuple(worker.status() for worker in self._workers)
 
-    def wait(self, seq: int, timeout: float) -> bool:
-        """Whether every sink has got the log up to `seq`, within `timeout` seconds in all."""
-        end = time.monotonic() + timeout
-        results = [worker.wait(seq, max(0.0, end - time.monotonic())) for worker in self._workers]
-        return all(results)
+    def wait(self, name: str, seq: int, timeout: float) -> bool:
+        """Whether a sink has got the log up to `seq`, within `timeout` seconds."""
+        (worker,) = (each for each in self._workers if each.status().name == name)
+        return worker.wait(seq, timeout)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> bool:
         """Deliver what is on disk and end; whether all has ended within `timeout` seconds.
