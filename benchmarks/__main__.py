@@ -1,0 +1,34 @@
+"""Everything that the README states, in one run: `python -m benchmarks [--json]`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from pqc_iiot import bench
+
+from . import startup
+
+PARTS = (
+    ("the envelope", bench.measure_envelope),
+    ("other wheels", bench.measure_wheels),
+    ("durable receive", bench.measure_durable),
+    ("start-up", startup.measure_startup),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs every part on one core and prints one table, or JSON lines."""
+    rows: list[bench.Row] = []
+    with bench.pinned() as core, tempfile.TemporaryDirectory(prefix="pqc-iiot-bench-") as folder:
+        for name, part in PARTS:
+            bench.progress(name)
+            rows += part(Path(folder, part.__name__))
+        disturbance = bench.noise()
+        bench.progress("")
+    return bench.report(rows, disturbance, core, json="--json" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
