@@ -223,11 +223,12 @@ def measure_wheels(folder: Path, rounds: int = 20) -> list[Row]:
     return [row("seal, times faster than wheels", ratios, "x", (">=", 8), versions)]
 
 
-def noise(rounds: int = 30) -> float:
-    """How much slower the slowest quarter of a fixed piece of work is than the fastest."""
-    values = [core_time("SHAKE256 128", 2000) for _ in range(rounds)]
-    low, _, high = statistics.quantiles(values, n=4)
-    return high / low - 1
+def noise(seconds: float = 1.0) -> float:
+    """The share of this core's time that others took from us while we wanted all of it."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    while time.perf_counter() - wall < seconds:
+        core_time("SHAKE256 128", 2000)
+    return 1 - (time.thread_time() - cpu) / (time.perf_counter() - wall)
 
 
 def report(rows: list[Row], disturbance: float, core: int, *, json: bool) -> int:
@@ -266,7 +267,9 @@ def _print_table(rows: list[Row], disturbance: float, core: int) -> None:
         f" {'; '.join(compared)}"
     )
     if disturbance > 0.05:
-        console.print(f"[yellow]the machine was noisy: fixed work varied by {disturbance:.0%}[/]")
+        console.print(
+            f"[yellow]the machine was noisy: other programs had {disturbance:.0%} of the core[/]"
+        )
 
 
 def progress(what: str) -> None:
