@@ -160,12 +160,23 @@ class AuditLog:
         known = {name: value for name, value in fields.items() if name in row.fields}
         self._put(row, peer or error.peer, known)
 
-    def durable(self, beyond: int = -1, timeout: float = 0.0) -> Head:
+    def durable(
+        self, beyond: int = -1, timeout: float = 0.0, unless: threading.Event | None = None
+    ) -> Head:
         """The last record that is on disk for good, as the head file names it; waits until
-        its `seq` is above `beyond`, `timeout` seconds at most. Sequence 0 is none yet."""
+        its `seq` is above `beyond`, `timeout` seconds at most. Sequence 0 is none yet.
+        `unless` ends the waiting when it is set and `wake` is called."""
         with self._durable:
-            self._durable.wait_for(lambda: self._head().seq > beyond, timeout)
+            self._durable.wait_for(
+                lambda: self._head().seq > beyond or (unless is not None and unless.is_set()),
+                timeout,
+            )
             return self._head()
+
+    def wake(self) -> None:
+        """Let those that wait in `durable` look at their `unless`."""
+        with self._durable:
+            self._durable.notify_all()
 
     def sign_with(self, signer: Signer, known: Sequence[NoteKey] = ()) -> None:
         """From now on sign checkpoints of the log's tree with this key: some time after a
@@ -415,8 +426,7 @@ class AuditLog:
                 self._file.write_head()
                 self._synced = self._head_written = now
                 self._sync_due = self._head_due = math.inf
-                with self._durable:
-                    self._durable.notify_all()
+                self.wake()
             elif now >= self._sync_due:
                 self._file.sync()
                 self._synced, self._sync_due = now, math.inf

@@ -19,7 +19,7 @@ _logger = logging.getLogger("pqc_iiot.audit.sinks")
 
 _RETRY_FIRST, _RETRY_LAST = 0.5, 60.0  # seconds between attempts
 _REPORT: Final = 60.0  # seconds between two events about the same sink
-_LOOK: Final = 1.0  # seconds after which an idle worker looks whether it should end
+_LOOK: Final = 1.0  # seconds until records that are not there are looked for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Worker:
     def stop(self) -> None:
         """Ask the thread to end: it tries once more to deliver what waits."""
         self._closing.set()
+        self._log.wake()
 
     def join(self, timeout: float) -> bool:
         """Wait for the end; False if it has not come."""
@@ -96,7 +97,7 @@ class Worker:
         self._resume()
         while True:
             closing = self._closing.is_set()
-            head = self._log.durable(self._cursor.seq, 0.0 if closing else _LOOK)
+            head = self._log.durable(self._cursor.seq, 3600.0, self._closing)
             if head.log and head.log != self._cursor.log:
                 self._reader.close()
                 self._cursor = Cursor(head.log)  # another log: from its start
@@ -115,7 +116,7 @@ class Worker:
             own = self._sink.delivered()
         except OSError:
             return  # the first attempt will say why
-        head = self._log.durable(timeout=_LOOK)
+        head = self._log.durable(0, _LOOK, self._closing)
         if head.log == self._cursor.log and self._cursor.seq < own <= head.seq:
             self._cursor = replace(self._cursor, seq=own)
 
