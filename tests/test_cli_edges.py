@@ -46,7 +46,8 @@ def test_the_commands_are_these() -> None:
         *("peer", "peer add", "peer pending", "peer approve", "peer list", "peer show"),
         *("peer revoke", "seal", "open", "send", "listen", "inspect", "status", "doctor"),
         *("policy", "policy show", "policy set", "audit", "audit tail", "audit verify"),
-        *("bench", "demo"),
+        *("audit sinks", "audit sinks list", "audit sinks add", "audit sinks remove"),
+        *("audit sinks test", "bench", "demo"),
     }
 
 

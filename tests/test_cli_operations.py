@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,12 +291,8 @@ def test_following_the_log(plc: str, tmp_path: Path, running: Node) -> None:
     ) as follower:
         assert follower.stdout is not None
         # Something happens until the follower, which starts meanwhile, has seen it.
-        os.set_blocking(follower.stdout.fileno(), False)
-        line = None
-        while not line:
-            running.audit.emit("peer_pending_seen", name="x")
-            running.audit.flush()
-            line = follower.stdout.readline()
-        assert json.loads(line)["event"] == "peer_pending_seen"
+        while not select.select([follower.stdout], [], [], 0.1)[0]:
+            running.policy = replace(running.policy, max_pending=running.policy.max_pending + 1)
+        assert json.loads(follower.stdout.readline())["event"] == "policy_changed"
         follower.send_signal(2)
         assert follower.wait(TIME_LIMIT) == 130
