@@ -265,7 +265,7 @@ def test_recovery_needs_the_passphrase(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{name} horse battery")
     right, wrong = from_file(tmp_path / "right"), from_file(tmp_path / "wrong")
     Node.create(tmp_path / "a", name="a", passphrase=right, suite=3).close()
-    before = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+    before = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir() if file.is_file()}
     for open_ in (Node.open, Node.recover):
         with pytest.raises(WrongPassphraseError):
             open_(tmp_path / "a", passphrase=wrong)
@@ -348,3 +348,15 @@ def test_a_tampered_row_in_use_stops_that_peer_and_accepts_nothing(pair: Pair) -
         assert events(pair.plc)[-1].event == "state_tampered"
         (result,) = pair.plc.open_many(incoming[:1])
         assert isinstance(result, Message)
+
+
+def test_recovery_keeps_the_policy_that_is_authentic_and_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    policy = Policy(suites="hybrid")
+    Node.create(folder, name="a", provider=PLAINTEXT, policy=policy).close()
+    (folder / "anchor").unlink()
+    with Node.recover(folder) as node:
+        assert node.policy == policy
+    (folder / "state.db").unlink()
+    with Node.recover(folder) as node:
+        assert node.policy == Policy()

@@ -162,9 +162,10 @@ def recover_state(
             identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
             # Without the old keys: what was seen under them is unknown.
             identity = identity.retired()
+            policy = _surviving_policy(folder, old, store_url)
             _set_aside(folder)
             identity.write(folder)
-            store = _new_store(folder, identity, Policy(), store_url)
+            store = _new_store(folder, identity, policy, store_url)
             _key_event(audit, "key_made", identity.current, identity.uri)
             audit.emit("state_recovered", path=str(folder.path))
             return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
@@ -234,6 +235,21 @@ def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str
         store.close()
         raise
     return store
+
+
+def _surviving_policy(folder: StateFolder, identity: Identity, url: str) -> Policy:
+    """The policy in a store that is otherwise not to be trusted, if its row is authentic:
+    an operator set it, now or earlier. The default where it cannot be read."""
+    try:
+        store = _open_store(folder, identity, url, create=False)
+    except StateError:
+        return Policy()
+    try:
+        return _load_policy(store)
+    except StateError:
+        return Policy()
+    finally:
+        store.close()
 
 
 def _set_aside(folder: StateFolder) -> None:
