@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pqc_iiot import bench
 
-from . import startup
+from . import peers, startup
 
 PARTS = (
     ("the envelope", bench.measure_envelope),
     ("other wheels", bench.measure_wheels),
     ("durable receive", bench.measure_durable),
     ("start-up", startup.measure_startup),
+    ("100,000 peers", peers.measure_peers),
 )
 
 

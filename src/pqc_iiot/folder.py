@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 
 from .errors import InvalidInputError, StateError, StateLockedError, UnsafePermissionsError
 
 LOCK_FILE = "lock"
-_NO_DEVICE = {LOCK_FILE, "audit.log", "audit.head", "identity.new"}
+_NO_DEVICE = re.compile(rf"{LOCK_FILE}|identity\.new|audit\..*")
 """What a creation leaves behind that failed before there were keys; it may be repeated."""
 
 
@@ -50,10 +51,10 @@ class StateFolder:
 
     def _require_empty(self) -> None:
         try:
-            found = {entry.name for entry in self.path.iterdir()}
+            found = [entry.name for entry in self.path.iterdir()]
         except OSError as cause:
             raise StateError(f"{self.path} cannot be read: {cause.strerror}") from cause
-        if not found <= _NO_DEVICE:
+        if not all(map(_NO_DEVICE.fullmatch, found)):
             raise InvalidInputError(
                 f"{self.path} is not empty: a device is never made over another",
                 hint="choose another folder, or move this one away",
