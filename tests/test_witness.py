@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from brokers import until
 from devices import PLAINTEXT, Pair, copy, events, introduce
 from pqc_iiot import Message, Node
 from pqc_iiot.audit import AuditRecord, tail, verify
@@ -17,6 +20,9 @@ from pqc_iiot.audit.journal import last_checkpoint, read_checkpoints
 from pqc_iiot.audit.record import leaf_hash
 from pqc_iiot.errors import AuthenticationError, InvalidFrameError, StateError
 from pqc_iiot.identity import note_key, note_signer
+from pqc_iiot.transports.bus import Bus
+from pqc_iiot.transports.memory import MemoryBroker
+from test_bus import in_loop
 
 
 def carry(frame: bytes, to: Node) -> Message:
@@ -262,3 +268,23 @@ def test_a_log_that_cannot_be_signed_is_not_shown(devices: Path, tmp_path: Path)
         with pytest.raises(StateError):
             sensor.witness.request("plc")
         assert "checkpoint_refused" in names(sensor)
+
+
+@in_loop
+async def test_over_a_bus_one_asks_and_the_other_answers(pair: Pair) -> None:
+    broker = MemoryBroker()
+    async with (
+        Bus(pair.sensor, broker.client()) as sensor,
+        Bus(pair.plc, broker.client()) as plc,
+    ):
+        serving = asyncio.create_task(plc.witness())
+        await until(lambda: bool(plc._listeners))
+        await sensor.send("plc", pair.plc.witness.own_context, b"junk")
+        await sensor.witness("plc")
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    cosigned = pair.sensor.witness.cosigned("plc")
+    assert cosigned is not None
+    assert cosigned.cosigned_by([note_key(pair.plc.bundle)])
+    assert "refused_invalid_frame" in names(pair.plc)

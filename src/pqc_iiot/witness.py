@@ -68,6 +68,7 @@ class Witness:
 
     def __init__(self, state: Callable[[], State], lock: threading.RLock, seal: Seal) -> None:
         self._state, self._lock, self._seal = state, lock, seal
+        self._cosigned: dict[str, Checkpoint] = {}
 
     def context(self, peer: str) -> str:
         """The context, and so the topic, of messages to the peer with this name."""
@@ -104,6 +105,11 @@ class Witness:
         except (InvalidFrameError, AuthenticationError) as error:
             self._state().audit.emit_error(error, context=message.context)
             raise
+
+    def cosigned(self, peer: str) -> Checkpoint | None:
+        """The newest checkpoint that `peer` has countersigned for this device since the node
+        was opened; older ones are in the file of checkpoints."""
+        return self._cosigned.get(peer)
 
     def seen(self, peer: str) -> Checkpoint | None:
         """The checkpoint that this device countersigned last for a peer."""
@@ -214,7 +220,8 @@ class Witness:
             if signer is None or not checkpoint.cosigned_by([key]):
                 raise AuthenticationError("no checkpoint of this device, countersigned by a peer")
             self._store_shown(name, checkpoint.size)
-        state.audit.add_cosigned(checkpoint.only(signer, key))
+        self._cosigned[name] = checkpoint.only(signer, key)
+        state.audit.add_cosigned(self._cosigned[name])
         state.audit.emit(
             "checkpoint_cosigned",
             peer=peer.fingerprint.hex(),

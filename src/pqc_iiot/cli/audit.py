@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..audit import AuditRecord, Severity, follow, tail, verify
+from ..errors import StateError
+from ..identity import note_key, public_bundle
 from ..state import AUDIT_FILE
-from . import output, sinks
+from . import evidence, output, sinks
 from .base import Shell, command, group
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ def register(app: typer.Typer) -> None:
     audit = group(app, "audit", "The log of security events.", panel="Device")
     command(audit, "tail")(tail_)
     command(audit, "verify")(verify_)
+    evidence.register(audit)
     sinks.register(audit)
 
 
@@ -52,10 +56,20 @@ def tail_(
             console.print(_line(record), style=style, soft_wrap=True)
 
 
-def verify_(shell: Shell, file: File = None) -> None:
-    """Checks the log's chain: whether anything was edited, removed or moved in it."""
+def verify_(
+    shell: Shell,
+    checkpoint: evidence.Checkpoints = None,
+    bundle: evidence.Bundles = None,
+    file: File = None,
+) -> None:
+    """Checks the log: whether anything in it was edited, removed, moved or cut off, by its
+    chain and by what was signed."""
     path = file or shell.state / AUDIT_FILE
-    report = verify(path)
+    keys = evidence.read_keys(bundle)
+    if not bundle and not file:
+        with contextlib.suppress(StateError):
+            keys = [note_key(public_bundle(shell.state))]
+    report = verify(path, keys=keys, checkpoints=evidence.read_checkpoints(checkpoint))
     shell.show({"ok": report.ok, **dataclasses.asdict(report)}, lambda: _summary(report))
     if not report.ok:
         shell.complain(
@@ -76,12 +90,17 @@ def _line(record: AuditRecord) -> str:
 def _summary(report: VerifyReport) -> RenderableType:
     from rich.console import Group
 
+    coverage = report.coverage
     facts = output.facts(
         {
             "log": report.log or "-",
             "records": f"{report.events}, from {report.first_seq} to {report.last_seq}",
             "last hash": report.last_hash or "-",
             "interrupted writes": report.torn_tails,
+            "checkpoints": f"{coverage.checkpoints}, up to record {coverage.signed_seq}",
+            "witnesses": f"{', '.join(coverage.witnesses)}, up to record {coverage.witnessed_seq}"
+            if coverage.witnesses
+            else "-",
             "result": "nothing contradicts anything" if report.ok else "CONTRADICTIONS",
         }
     )

@@ -83,7 +83,7 @@ def send(
                 sent += 1
 
     with shell.node() as node:
-        _run(work(node))
+        run_until_stopped(work(node))
     if shell.json:
         output.print_json({"to": to, "topic": topic, "sent": sent})
     shell.note(f"{sent} sent to {to}")
@@ -131,7 +131,7 @@ def listen(
 
     with shell.node() as node:
         try:
-            _run(asyncio.wait_for(work(node), timeout))
+            run_until_stopped(asyncio.wait_for(work(node), timeout))
         except asyncio.TimeoutError:
             if count is None:
                 return
@@ -141,7 +141,7 @@ def listen(
             ) from None
 
 
-def _run(work: Coroutine[None, None, None]) -> None:
+def run_until_stopped(work: Coroutine[None, None, None]) -> None:
     """Runs to the end, or until a service manager ends it: that is a clean end too."""
     import asyncio
 

@@ -177,6 +177,32 @@ class Bus:
 
         return Listening(filters, begin)
 
+    async def witness(self, *peers: str) -> None:
+        """Countersigns checkpoints for peers that ask, and asks `peers` to countersign this
+        device's; returns when each of them has answered, and never if none is named.
+
+        What they answered: `node.witness.cosigned`, and the audit log.
+        """
+        witness, waiting = self._node.witness, set(peers)
+        async with self.listen(witness.own_context) as messages:
+            for peer in peers:
+                await self._publish_witness(peer, await self._run(partial(witness.request, peer)))
+            async for message in messages:
+                try:
+                    answer = await self._run(partial(witness.receive, message))
+                except PqcIiotError as error:
+                    log.info("a message to a witness was refused: %s", error)
+                    continue
+                if answer is not None:
+                    await self._publish_witness(message.sender, answer)
+                    continue
+                waiting.discard(message.sender)
+                if peers and not waiting:
+                    return
+
+    async def _publish_witness(self, peer: str, frame: bytes) -> None:
+        await self._transport.publish(self._node.witness.context(peer), frame)
+
     async def announce(self) -> None:
         """Shows this device's bundle to all, retained. It makes nobody trust it."""
         bundle = self._node.bundle
