@@ -92,7 +92,7 @@ def test_a_changed_log_or_tree_gives_no_proof(tmp_path: Path) -> None:
         prove(log, 300)
     log.write_bytes(whole)
     assert prove(log, 300)
-    tile = tiles_path(log) / "tile/0/000"
+    tile = tiles_path(log) / "tile/0/001"
     tile.write_bytes(bytes(8192))
     with pytest.raises(StateError):
         prove(log, 300)
