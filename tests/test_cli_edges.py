@@ -217,7 +217,7 @@ def test_an_interrupt(plc: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_secrets_that_cannot_be_locked_are_one_line(
     plc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pqc_iiot.state.memory_stats", lambda: (0, 64, 1))
+    monkeypatch.setattr("pqc_iiot.trail.memory_stats", lambda: (0, 64, 1))
     warned = pqc(f"{plc} peer list")
     assert warned.code == 0
     assert warned.err == (

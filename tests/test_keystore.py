@@ -66,7 +66,7 @@ def keystore(store: Store, heard: list[tuple[str, str]]) -> Keystore:
 def open_keystore(
     store: Store, heard: list[tuple[str, str]], policy: Policy | None = None
 ) -> Keystore:
-    def listen(what: str, subject: Peer | Bundle) -> None:
+    def listen(what: str, subject: Peer | Bundle, transport: str) -> None:
         heard.append((what, subject.name))
 
     return Keystore(store, policy or Policy(), bytes(32), listen)
@@ -134,12 +134,12 @@ def test_the_same_bundle_again_changes_nothing(
         assert peer is not None
         assert (peer.name, peer.bundle.serial) == ("a", 1)
     assert table(store) == before
-    assert heard == [("waiting", "a"), ("approved", "a")]
+    assert heard == [("waiting", "a"), ("seen", "a"), ("seen", "b"), ("approved", "a")]
 
 
 def test_own_keys_are_no_peer(store: Store, new: New) -> None:
     bundle, _ = new("me")
-    keystore = Keystore(store, Policy(), bundle.fingerprint, lambda what, subject: None)
+    keystore = Keystore(store, Policy(), bundle.fingerprint, lambda what, subject, transport: None)
     for add in (keystore.add, keystore.add_approved):
         with pytest.raises(InvalidInputError, match="own bundle"):
             add(bundle)

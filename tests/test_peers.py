@@ -53,7 +53,7 @@ def test_from_unknown_to_revoked(tmp_path: Path) -> None:
             ("peer_pending", "low", "press"),
             ("peer_approved", "medium", "press"),
             ("peer_revoked", "high", "press"),
-            ("refused_revoked_peer", "high", ""),
+            ("refused_revoked_peer", "high", "press"),
         ]
         fingerprints = {event.peer for event in events(plc) if event.id[4] in "34"}
         assert fingerprints == {device.fingerprint.hex()}
@@ -82,7 +82,7 @@ def test_tofu_is_loud(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
             plc.peers.add(second.bundle())
         assert story(plc) == [
             ("peer_pinned", "high", "press"),
-            ("refused_peer_key_changed", "high", ""),
+            ("refused_peer_key_changed", "high", "press"),
         ]
 
 

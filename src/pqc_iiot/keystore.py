@@ -73,15 +73,17 @@ class Peer:
         return self.bundle.fingerprint
 
 
-Listener = Callable[[str, Peer | Bundle], None]
-"""Hears what changed: waiting, evicted, added, approved, pinned, rotated or revoked."""
+Listener = Callable[[str, Peer | Bundle, str], None]
+"""Hears what became of whom: waiting, seen (and waiting already), evicted, added, approved,
+pinned, rotated or revoked; and by which transport a bundle came that caused it."""
 
 
 class Keystore:
     """The allow-list and the pending list. Not thread-safe: the node takes turns."""
 
     def __init__(self, store: Store, policy: Policy, own: bytes, listener: Listener) -> None:
-        self._store, self.policy, self.own, self._tell = store, policy, own, listener
+        self._store, self.policy, self.own, self._listener = store, policy, own, listener
+        self._transport = ""
         self.changes = 0
         """Grows with every change of trust: equal means that what was found still holds."""
         self._by_kid: OrderedDict[bytes, Peer] = OrderedDict()
@@ -142,15 +144,19 @@ class Keystore:
 
     # Changing
 
-    def add(self, bundle: Bundle) -> Peer | None:
+    def add(self, bundle: Bundle, transport: str = "") -> Peer | None:
         """Applies the rules above; None where the bundle waits for approval."""
-        peer = self._settle(bundle)
-        if peer is not None:
-            return peer
-        if self.policy.trust is Trust.TOFU and not self._store.find(PEERS, name=bundle.name):
-            return self._pin(bundle)
-        self._wait(bundle)
-        return None
+        self._transport = transport
+        try:
+            peer = self._settle(bundle)
+            if peer is not None:
+                return peer
+            if self.policy.trust is Trust.TOFU and not self._store.find(PEERS, name=bundle.name):
+                return self._pin(bundle)
+            self._wait(bundle)
+            return None
+        finally:
+            self._transport = ""
 
     def add_approved(self, bundle: Bundle, name: str = "") -> Peer:
         """Trusts a bundle whose fingerprint the caller has compared; errors as `approve`."""
@@ -261,6 +267,7 @@ class Keystore:
 
     def _wait(self, bundle: Bundle) -> None:
         if self._store.get(PENDING, bundle.fingerprint) is not None:
+            self._tell("seen", bundle)
             return
         rows = list(self._store.rows(PENDING))
         # Bounded by dropping the oldest: a real device announces itself again, and a
@@ -275,6 +282,9 @@ class Keystore:
         for row in evicted:
             self._tell("evicted", parse_bundle(row.value))
         self._tell("waiting", bundle)
+
+    def _tell(self, what: str, subject: Peer | Bundle) -> None:
+        self._listener(what, subject, self._transport)
 
     # Rows
 

@@ -280,7 +280,11 @@ class Node:
         except StateError:
             raise
         except PqcIiotError as error:
-            self._refused(error, **_described(item))
+            known = _described(item)
+            if isinstance(error, ReplayError):
+                with self._lock:
+                    known["last_sequence"] = self._freshness.seen(bytes.fromhex(error.peer))[1]
+            self._refused(error, **known)
             return error
 
     def _admit(self, incoming: Incoming) -> _Admitted:

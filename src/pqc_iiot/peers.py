@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +36,11 @@ class Peers:
         `InvalidBundleError`, `PolicyError`, `PeerKeyChangedError` or `RevokedPeerError`
         where it is refused.
         """
-        return self._logged(lambda: self._keystore.add(_parsed(bundle)), bundle, transport)
+
+        def action(bundle: Bundle) -> Peer | None:
+            return self._keystore.add(bundle, transport)
+
+        return self._take(action, bundle, transport)
 
     def add_file(self, path: str | Path) -> Peer | None:
         """`add` for a file; `InvalidInputError` where it cannot be read."""
@@ -44,15 +48,15 @@ class Peers:
 
     def add_approved(self, bundle: bytes | Bundle, name: str = "") -> Peer:
         """Adds and approves at once: the caller has compared the fingerprint."""
-        return self._logged(lambda: self._keystore.add_approved(_parsed(bundle), name), bundle, "")
+        return self._take(lambda bundle: self._keystore.add_approved(bundle, name), bundle, "")
 
     def approve(self, what: str, name: str = "") -> Peer:
         """Trusts a waiting bundle, by fingerprint (64 hex digits) or name."""
-        return self._logged(lambda: self._keystore.approve(what, name), b"", "")
+        return self._logged(lambda: self._keystore.approve(what, name), {})
 
     def revoke(self, what: str) -> tuple[Peer, ...]:
         """Refuses a peer at once, in both directions: its key sets, now revoked."""
-        return self._logged(lambda: tuple(self._keystore.revoke(what)), b"", "")
+        return self._logged(lambda: tuple(self._keystore.revoke(what)), {})
 
     def get(self, what: str) -> Peer:
         """A peer in any state, by name or fingerprint; `UnknownPeerError` otherwise."""
@@ -78,7 +82,22 @@ class Peers:
         with self._lock:
             return self._keystore.counts()
 
-    def _logged(self, action: Callable[[], _T], bundle: bytes | Bundle, transport: str) -> _T:
+    def _take(self, action: Callable[[Bundle], _T], bundle: bytes | Bundle, transport: str) -> _T:
+        known: dict[str, str | int] = {}
+        if isinstance(bundle, bytes):
+            known["length"] = len(bundle)
+        if transport:
+            known["transport"] = transport
+
+        def parsed_first() -> _T:
+            parsed = _parsed(bundle)
+            presented = parsed.fingerprint.hex()
+            known.update(name=parsed.name, presented=presented, serial=parsed.serial)
+            return action(parsed)
+
+        return self._logged(parsed_first, known)
+
+    def _logged(self, action: Callable[[], _T], known: Mapping[str, str | int]) -> _T:
         self._check_usable()
         with self._lock:
             try:
@@ -86,8 +105,7 @@ class Peers:
             except InvalidInputError:
                 raise
             except PqcIiotError as error:
-                size = len(bundle.encoded if isinstance(bundle, Bundle) else bundle)
-                self._audit.emit_error(error, length=size, transport=transport)
+                self._audit.emit_error(error, peer=error.peer, **known)
                 raise
 
 

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import warnings
 import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._core import memory_stats, self_test
+from .account import account
 from .anchor import Anchor
 from .audit import AuditLog
 from .audit.clock import clock_state
 from .audit.limit import Limiter
-from .bundle import Bundle
-from .errors import PolicyError, PqcIiotError, SelfTestError, StateError, StateRollbackError
+from .errors import (
+    PolicyError,
+    PqcIiotError,
+    StateError,
+    StateRollbackError,
+    UnsafePermissionsError,
+)
 from .folder import StateFolder
 from .freshness import Freshness
 from .identity import Identity, OwnKeys, note_key, note_signer, public_name
-from .keystore import Keystore, Peer
+from .keystore import Keystore
 from .policy import Policy
 from .providers import PassphraseSource
 from .store import META, Row, Store, open_store
 from .suites import get_suite
+from .trail import (
+    emit_failure,
+    emit_key_event,
+    emit_permissions,
+    run_self_test,
+    trust_listener,
+    warn_of_lock_limit,
+)
 
 if TYPE_CHECKING:
     from .audit.sinks import Sinks
@@ -33,19 +47,6 @@ STORE_FILE = "state.db"
 DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
 _POLICY, _GENERATION = b"policy", b"generation"
-_EVENTS = {
-    "waiting": "peer_pending",
-    "evicted": "peer_pending_dropped",
-    "added": "peer_added",
-    "approved": "peer_approved",
-    "pinned": "peer_pinned",
-    "rotated": "peer_rotated",
-    "revoked": "peer_revoked",
-}
-
-
-class LockLimitWarning(UserWarning):
-    """Some secrets are in memory that the system may swap out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +105,12 @@ def create_state(
     suite = get_suite(suite_id)
     policy.require_suite(suite)
     folder = StateFolder(path, create=True)
-    try:
-        audit, _ = open_log(folder, name)
-        try:
-            _self_test(audit)
-            identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
-            _key_event(audit, "key_made", identity.current, uri)
-            store = _new_store(folder, identity, policy, store_url)
-            return _assemble(folder, audit, identity, store, store_url)
-        except BaseException:
-            audit.close()
-            raise
-    except BaseException:
-        folder.close()
-        raise
+    with _closed_on_failure(folder), _open_log(folder, name) as (audit, _):
+        run_self_test(audit)
+        identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
+        emit_key_event(audit, "key_made", identity, operator=account())
+        store = _new_store(folder, identity, policy, store_url)
+        return _assemble(folder, audit, identity, store, store_url)
 
 
 def load_state(
@@ -126,25 +119,13 @@ def load_state(
     store_url: str = DEFAULT_STORE,
 ) -> State:
     """Opens a device's state folder; see `Node.load`."""
-    folder = StateFolder(path)
-    try:
-        audit, sinks = open_log(folder, public_name(folder))
-        try:
-            _self_test(audit)
-            identity = Identity.load(folder, passphrase)
-            _key_event(audit, "key_loaded", identity.current, identity.uri)
-            store = _open_store(folder, identity, store_url, create=False)
-            return _assemble(folder, audit, identity, store, store_url, sinks)
-        except PqcIiotError as error:
-            audit.emit_error(error, path=str(folder.path))
-            audit.close()
-            raise
-        except BaseException:
-            audit.close()
-            raise
-    except BaseException:
-        folder.close()
-        raise
+    folder = _enter(path)
+    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
+        run_self_test(audit)
+        identity = Identity.load(folder, passphrase)
+        emit_key_event(audit, "key_loaded", identity)
+        store = _open_store(folder, identity, store_url, create=False)
+        return _assemble(folder, audit, identity, store, store_url, sinks)
 
 
 def recover_state(
@@ -153,27 +134,49 @@ def recover_state(
     store_url: str = DEFAULT_STORE,
 ) -> State:
     """New keys and an empty store for a device whose state is not to be trusted."""
-    folder = StateFolder(path)
+    folder = _enter(path)
+    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
+        run_self_test(audit)
+        old = Identity.load(folder, passphrase)
+        identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
+        # Without the old keys: what was seen under them is unknown.
+        identity = identity.retired()
+        policy = _surviving_policy(folder, old, store_url)
+        _set_aside(folder)
+        identity.write(folder)
+        store = _new_store(folder, identity, policy, store_url)
+        emit_key_event(audit, "key_made", identity, operator=account())
+        audit.emit("state_recovered", path=str(folder.path), operator=account())
+        return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
+
+
+def _enter(path: str | os.PathLike[str]) -> StateFolder:
     try:
-        audit, sinks = open_log(folder, public_name(folder))
-        try:
-            _self_test(audit)
-            old = Identity.load(folder, passphrase)
-            identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
-            # Without the old keys: what was seen under them is unknown.
-            identity = identity.retired()
-            policy = _surviving_policy(folder, old, store_url)
-            _set_aside(folder)
-            identity.write(folder)
-            store = _new_store(folder, identity, policy, store_url)
-            _key_event(audit, "key_made", identity.current, identity.uri)
-            audit.emit("state_recovered", path=str(folder.path))
-            return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
-        except BaseException:
-            audit.close()
-            raise
+        return StateFolder(path)
+    except UnsafePermissionsError as error:
+        emit_permissions(path, AUDIT_FILE, error)
+        raise
+
+
+@contextlib.contextmanager
+def _closed_on_failure(folder: StateFolder) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         folder.close()
+        raise
+
+
+@contextlib.contextmanager
+def _open_log(folder: StateFolder, name: str) -> Iterator[tuple[AuditLog, Sinks | None]]:
+    """The log, which stays open unless what is done inside fails; then it says so."""
+    audit, sinks = open_log(folder, name)
+    try:
+        yield audit, sinks
+    except BaseException as error:
+        if isinstance(error, PqcIiotError):
+            emit_failure(audit, error, folder.path)
+        audit.close()
         raise
 
 
@@ -185,18 +188,12 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     identity = old.rotated(suite, policy.min_custody)
     identity.write(state.folder)
     _store_generation(state.store, identity)
-    bundle = identity.current.bundle
-    state.audit.emit(
-        "key_rotated",
-        fingerprint=bundle.fingerprint.hex(),
-        predecessor=old.fingerprint.hex(),
-        suite=suite.id,
-        serial=bundle.serial,
-        provider=identity.provider.scheme,
-        custody=identity.current.keys.custody.name.lower(),
+    predecessor = old.fingerprint.hex()
+    emit_key_event(
+        state.audit, "key_rotated", identity, predecessor=predecessor, operator=account()
     )
     state.audit.sign_with(note_signer(identity.current), [note_key(old.current.bundle)])
-    state.keystore.own = bundle.fingerprint
+    state.keystore.own = identity.fingerprint
     return replace(state, identity=identity)
 
 
@@ -279,18 +276,8 @@ def _assemble(
         _check_generation(store, identity)
         policy = _load_policy(store)
         _require_custody(identity, policy)
-        _warn_of_lock_limit(audit)
-
-        def changed(what: str, subject: Peer | Bundle) -> None:
-            bundle = subject if isinstance(subject, Bundle) else subject.bundle
-            details: dict[str, str | int] = {"suite": bundle.suite.id, "serial": bundle.serial}
-            if what == "rotated" and bundle.previous:
-                details["predecessor"] = bundle.previous.hex()
-            if what in ("revoked", "evicted"):
-                details = {}
-            audit.emit(_EVENTS[what], peer=bundle.fingerprint.hex(), name=subject.name, **details)
-
-        keystore = Keystore(store, policy, identity.fingerprint, changed)
+        warn_of_lock_limit(audit)
+        keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
         freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
     except BaseException:
         store.close()
@@ -355,7 +342,13 @@ def store_policy(state: State, policy: Policy) -> None:
     for setting in old.__slots__:
         before, after = getattr(old, setting), getattr(policy, setting)
         if before != after:
-            state.audit.emit("policy_changed", setting=setting, old=str(before), new=str(after))
+            state.audit.emit(
+                "policy_changed",
+                setting=setting,
+                old=str(before),
+                new=str(after),
+                operator=account(),
+            )
 
 
 def _require_custody(identity: Identity, policy: Policy) -> None:
@@ -364,37 +357,4 @@ def _require_custody(identity: Identity, policy: Policy) -> None:
         raise PolicyError(
             f"the keys are in custody {custody.name}, policy demands {policy.min_custody.name}",
             hint="make the device with another provider: pqc-iiot init --provider",
-        )
-
-
-def _self_test(audit: AuditLog) -> None:
-    try:
-        self_test()
-    except SelfTestError as error:
-        audit.emit_error(error)
-        raise
-    audit.emit("self_test_passed")
-
-
-def _key_event(audit: AuditLog, event: str, own: OwnKeys, uri: str) -> None:
-    bundle = own.bundle
-    audit.emit(
-        event,
-        fingerprint=bundle.fingerprint.hex(),
-        suite=bundle.suite.id,
-        serial=bundle.serial,
-        provider=uri.partition(":")[0],
-        custody=own.keys.custody.name.lower(),
-    )
-
-
-def _warn_of_lock_limit(audit: AuditLog) -> None:
-    _, unlocked, failures = memory_stats()
-    if failures:
-        audit.emit("memory_lock_limited", limit=unlocked)
-        warnings.warn(
-            f"{unlocked} bytes of secret memory could not be locked and may be swapped out:"
-            " raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd)",
-            LockLimitWarning,
-            stacklevel=5,
         )

@@ -61,7 +61,6 @@ class Event:
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
-        "bound": Field(int, "how many entries the list may hold"),
         "clock": Field(
             str, "whether the clock is synchronised: synchronised, unsynchronised or unknown"
         ),
@@ -98,7 +97,6 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         ),
         "provider": Field(str, "security provider, by its URI scheme"),
         "root": Field(str, "root of the log's tree, 64 hex digits"),
-        "rule": Field(str, "policy rule that refused"),
         "sender": Field(str, "sender key id as the frame claims it, hex"),
         "sequence": Field(int, "sequence number as the frame claims it"),
         "serial": Field(int, "serial of the key set"),
@@ -126,8 +124,7 @@ _DEVICE = (
     Event("PQC-1002", "stopped", _INFO, "CR 2.8",
           "The device closed its state in order."),
     Event("PQC-1003", "self_test_passed", _INFO, "CR 3.3",
-          "Every primitive gave its known answer at start-up.",
-          ("count",)),
+          "Every primitive gave its known answer at start-up."),
     Event("PQC-1004", "self_test_failed", _CRITICAL, "CR 3.3",
           "A primitive gave a wrong answer; every operation is refused from now on.",
           ("test",), "self_test_failed"),
@@ -160,7 +157,7 @@ _PEERS = (
           ("name", "transport")),
     Event("PQC-3003", "peer_pending_dropped", _MEDIUM, "CR 7.1",
           "The pending list is at its bound, and this bundle left it or did not enter it.",
-          ("name", "bound", "transport")),
+          ("name",)),
     Event("PQC-3004", "peer_added", _MEDIUM, "CR 1.3",
           "An operator put a bundle on the allow-list directly.",
           ("name", "suite", "serial", "operator")),
@@ -219,7 +216,7 @@ _REFUSALS = tuple(
         (4008, "duplicate", _INFO, "CR 3.1",
          "The identical frame came again: a redelivery or a retained message.", _FRAME),
         (4009, "policy", _MEDIUM, "CR 2.1",
-         "This device's policy forbids what was asked.", ("rule", "suite", "custody", *_FRAME)),
+         "This device's policy forbids what was asked.", ("suite", *_FRAME)),
         (4010, "peer_key_changed", _HIGH, "CR 1.2",
          "A known name came with other keys.", ("name", "presented", "serial", "transport")),
     )
@@ -229,18 +226,16 @@ _STATE = (
     Event("PQC-5001", "state_missing", _HIGH, "CR 7.4",
           "The state is missing, damaged or cannot be written; the operation is refused.",
           ("path", "error"), "state"),
-    Event("PQC-5002", "state_locked", _MEDIUM, "CR 7.2",
-          "Another process owns the state folder.",
-          ("path",), "state_locked"),
     Event("PQC-5003", "state_unsafe_permissions", _HIGH, "CR 2.1",
-          "Others can read or write a file or folder with secrets.",
+          "Others have access to a file of the state; not recorded where they can write into "
+          "the folder, since the log could be anything then.",
           ("path", "mode"), "unsafe_permissions"),
     Event("PQC-5004", "state_tampered", _CRITICAL, "CR 3.4",
           "A row or file of the state fails its authentication.",
           ("path",), "state_tampered"),
     Event("PQC-5005", "state_rollback", _CRITICAL, "CR 3.4",
           "The state is older than what this device has already used.",
-          ("path", "sequence", "last_sequence"), "state_rollback"),
+          ("path",), "state_rollback"),
     Event("PQC-5006", "state_recovered", _HIGH, "CR 7.4",
           "An operator repaired or accepted state that had been refused.",
           ("path", "operator")),
