@@ -14,8 +14,11 @@ has read is its own to keep. UDP has nothing like it: what is lost there is lost
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 import time
 from collections.abc import Sequence
 from typing import ClassVar, Final
@@ -92,10 +95,14 @@ class SyslogTcp(SyslogSink):
         tcp.shutdown(socket.SHUT_WR)
         while tcp.recv(4096):
             pass  # a receiver has nothing to say
+        _require_acknowledged(tcp)
 
 
 class SyslogTls(SyslogTcp):
     """The same over TLS, with the receiver's certificate and name verified."""
+
+    batch: ClassVar[int] = 1000
+    _PATIENCE: Final = 0.1  # seconds at least
 
     def deliver(self, records: Sequence[AuditRecord]) -> int:
         """See `Sink`."""
@@ -103,11 +110,27 @@ class SyslogTls(SyslogTcp):
         host, port = self.config.address
         with (
             socket.create_connection((host, port), TIMEOUT) as tcp,
-            context.wrap_socket(tcp, server_hostname=host) as tls,
+            context.wrap_socket(tcp, server_hostname=host, do_handshake_on_connect=False) as tls,
         ):
+            self._shake_hands(tls)
             tls.sendall(self._frames(records))
             self._await_close_notify(tls)
         return 0
+
+    def _shake_hands(self, tls: ssl.SSLSocket) -> None:
+        """With TLS 1.3 our side is done before the receiver has looked at our certificate,
+        and many look at the name in it later still. One that refuses us then hangs up, in
+        all order: that must not pass for an acknowledgement, so it gets the time to do it.
+        """
+        start = time.monotonic()
+        tls.do_handshake()
+        tls.settimeout(max(self._PATIENCE, 2 * (time.monotonic() - start)))
+        try:
+            if not tls.recv(1):
+                raise ConnectionRefusedError("the receiver hung up after the handshake")
+        except TimeoutError:
+            pass  # it waits for us
+        tls.settimeout(TIMEOUT)
 
     def _await_close_notify(self, tls: ssl.SSLSocket) -> None:
         try:
@@ -118,6 +141,14 @@ class SyslogTls(SyslogTcp):
                     "the receiver ended TLS without close_notify, so that nobody knows what it"
                     " has read; if it always does (rsyslog's gtls driver), add ?confirm=eof"
                 ) from None
+
+
+def _require_acknowledged(tcp: socket.socket) -> None:
+    """Raises `ConnectionAbortedError` where the other end closed before all had come: a host
+    acknowledges nothing that reaches a closed socket."""
+    (unacknowledged,) = struct.unpack("i", fcntl.ioctl(tcp, termios.TIOCOUTQ, bytes(4)))
+    if unacknowledged:
+        raise ConnectionAbortedError("the receiver hung up before it had got everything")
 
 
 def _name(text: str, limit: int) -> str:
