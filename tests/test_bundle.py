@@ -55,12 +55,13 @@ def forged(bundle: Bundle, keys: KeySet, claim: object, value: object) -> bytes:
     return signed(claims_of(bundle) | {claim: value}, bundle, keys)
 
 
-def signed(claims: object, bundle: Bundle, keys: KeySet, signatures: int = 1) -> bytes:
+def signed(claims: object, bundle: Bundle, keys: KeySet, header: object = None) -> bytes:
     payload = cbor2.dumps(claims, canonical=True)
-    protected = cbor2.dumps({1: keys.suite.sig.id, 4: bundle.kid}, canonical=True)
+    header = header or {1: keys.suite.sig.id, 4: bundle.kid}
+    protected = cbor2.dumps(header, canonical=True)
     structure = ["Signature", b"", protected, b"pqc-iiot bundle v1", payload]
     entry = [protected, {}, keys.sign(cbor2.dumps(structure, canonical=True))]
-    return cbor2.dumps(cbor2.CBORTag(98, [b"", {}, payload, [entry] * signatures]), canonical=True)
+    return cbor2.dumps(cbor2.CBORTag(98, [b"", {}, payload, [entry]]), canonical=True)
 
 
 def edited(bundle: Bundle, edit: Callable[[Any], object]) -> bytes:
@@ -193,6 +194,15 @@ def test_claims_that_are_missing_or_unknown(bundle: Bundle, keys: KeySet) -> Non
     for other in others:
         with pytest.raises(InvalidBundleError):
             parse_bundle(signed(other, bundle, keys))
+
+
+def test_signatures_under_another_header(bundle: Bundle, keys: KeySet) -> None:
+    claims, alg = claims_of(bundle), keys.suite.sig.id
+    headers: list[object] = [{1: alg}, {4: bundle.kid}, {1: alg, 4: bytes(8)}]
+    headers += [{1: -50, 4: bundle.kid}, {1: alg, 4: bundle.kid, 5: 0}, [1], 7]
+    for header in headers:
+        with pytest.raises(InvalidBundleError):
+            parse_bundle(signed(claims, bundle, keys, header))
 
 
 @pytest.mark.parametrize(

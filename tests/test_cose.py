@@ -144,8 +144,10 @@ def test_what_equals_another_value_is_refused(value: object) -> None:
 def test_tags_are_refused_and_build_nothing(data: bytes) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidFrameError):
+        with pytest.raises(InvalidFrameError) as caught:
             loads(data, 64, "it")
+        assert caught.value.__cause__ is not None
+        assert str(caught.value.__cause__.__cause__) == "a tag where none belongs"
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -172,6 +172,26 @@ def test_many_share_a_commit_and_each_has_its_own_result(pair: Pair) -> None:
     assert pair.plc.status().store.commits == commits + 1
 
 
+def test_a_batch_that_fails_half_way_accepts_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = [Incoming(pair.frame(), "line1/temp") for _ in range(3)]
+    accept, taken = pair.plc._accept, 0
+
+    def fail_at_the_second(item: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken == 2:
+            raise StateError("the disk has gone")
+        return accept(item)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.plc, "_accept", fail_at_the_second)
+        with pytest.raises(StateError):
+            pair.plc.open_many(incoming)
+    assert [type(result) for result in pair.plc.open_many(incoming)] == [Message] * 3
+
+
 def test_a_gap_is_no_refusal(pair: Pair) -> None:
     pair.frame()
     assert pair.plc.open(pair.frame(), context="line1/temp").sequence == 2

@@ -214,18 +214,21 @@ def test_an_older_identity_is_refused(pair: Pair) -> None:
 
 
 def test_a_rotation_cut_short_is_finished(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The identity file is written, the store has not heard of it."""
+    """The identity file is written, the store has not heard of it: it does at the opening."""
+    old = backup(pair)
     with monkeypatch.context() as patch:
         patch.setattr("pqc_iiot.state._store_generation", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pair.plc.rotate()
     pair.plc.close()
-    old = pair.folder / "old"
-    shutil.copytree(pair.folder / "plc", old)
     pair.plc = Node.open(pair.folder / "plc")
     assert pair.plc.bundle.serial == 2
     assert pair.plc.status().previous_keys
     assert pair.plc.open(pair.frame(), context="line1/temp")
+    pair.plc.close()
+    put_back(pair.folder / "plc", old, "identity")
+    with pytest.raises(StateRollbackError, match="identity"):
+        Node.open(pair.folder / "plc")
 
 
 def test_other_devices_files(pair: Pair) -> None:
