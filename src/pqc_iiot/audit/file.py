@@ -123,6 +123,8 @@ class LogFile:
 
     def sync(self) -> None:
         """Make durable what was written."""
+        if self._fd < 0:  # it could not be opened again
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         os.fdatasync(self._fd)
 
     def write_head(self) -> None:

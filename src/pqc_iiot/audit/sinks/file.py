@@ -90,9 +90,17 @@ class RotatingFile(Sink):
             self.close()
             remove_oldest(self._path, self._keep)
 
+    def _has_its_name(self) -> bool:
+        """Whether nobody has moved or removed the file: nobody would find what goes there."""
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
     def _open(self) -> None:
-        if self._fd >= 0:
+        if self._fd >= 0 and self._has_its_name():
             return
+        self.close()
         self._fd = os.open(self._path, _FLAGS, 0o600)
         self._opened = time.monotonic()
         size = os.fstat(self._fd).st_size

@@ -49,6 +49,8 @@ class Otlp(Sink):
             connection.request("POST", self.config.parts.path or _PATH, body, headers)
             answer = connection.getresponse()
             return self._judge(answer, answer.read(_MAX_ANSWER), len(records))
+        except OSError:  # first: some of TLS are ValueErrors too
+            raise
         except (http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
             raise ConnectionError(f"no answer in HTTP: {type(error).__name__}") from None
         finally:

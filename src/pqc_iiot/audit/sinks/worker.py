@@ -63,14 +63,15 @@ class Worker:
 
     def status(self) -> SinkStatus:
         """How the sink does now."""
-        config, cursor, last = self._sink.config, self._cursor, self._last_success
+        config, last = self._sink.config, self._last_success
+        head, delivered = self._log.durable(), self._delivered()
         return SinkStatus(
             name=config.name,
             url=config.url,
             format=config.format,
-            delivered=cursor.seq,
-            waiting=max(0, self._log.durable().seq - cursor.seq),
-            lost=cursor.lost,
+            delivered=delivered,
+            waiting=max(0, head.seq - delivered),
+            lost=self._cursor.lost,
             failures=self._failures,
             error=self._error,
             idle=-1.0 if last is None else time.monotonic() - last,
@@ -79,7 +80,7 @@ class Worker:
     def wait(self, seq: int, timeout: float) -> bool:
         """Whether the sink has got everything up to `seq`, within `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._cursor.seq >= seq, timeout)
+            return self._changed.wait_for(lambda: self._delivered() >= seq, timeout)
 
     def stop(self) -> None:
         """Ask the thread to end: it tries once more to deliver what waits."""
@@ -91,13 +92,17 @@ class Worker:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _delivered(self) -> int:
+        cursor = self._cursor
+        return cursor.seq if cursor.log == self._log.durable().log else 0
+
     # Everything below runs in the thread.
 
     def _run(self) -> None:
         self._resume()
         while True:
             closing = self._closing.is_set()
-            head = self._log.durable(self._cursor.seq, 3600.0, self._closing)
+            head = self._log.durable(self._delivered(), 3600.0, self._closing)
             if head.log and head.log != self._cursor.log:
                 self._reader.close()
                 self._cursor = Cursor(head.log)  # another log: from its start
