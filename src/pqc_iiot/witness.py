@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from . import cose
+from .account import account
 from .audit.checkpoint import MAX_CHECKPOINT, Checkpoint
 from .audit.journal import last_checkpoint
 from .audit.merkle import HASH_SIZE, consistency_proof, verify_consistency
@@ -128,7 +129,7 @@ class Witness:
             state = self._state()
             with state.store.transaction():
                 state.store.delete(META, _SEEN + peer.encode())
-            state.audit.emit("peer_forgotten", name=peer)
+            state.audit.emit("peer_forgotten", name=peer, operator=account())
 
     def _receive(self, message: Received) -> bytes | None:
         if message.context != self.own_context:
