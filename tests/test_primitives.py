@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from types import ModuleType
-from typing import TypeAlias
 
 import pytest
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.bindings._rust import openssl
-from cryptography.hazmat.primitives import hpke
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, mlkem, x25519
+from cryptography.hazmat.primitives.asymmetric import mldsa, mlkem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pqcrypto.sign import falcon_padded_512, falcon_padded_1024
@@ -31,25 +28,11 @@ from pqc_iiot.primitives import (
     Kdf,
 )
 from pqc_iiot.suites import Kem, Sig
+from pyca import their_key, their_suite
 
 KEMS = [ML_KEM_768, ML_KEM_1024, ML_KEM_768_X25519, ML_KEM_1024_P384]
 SIGS = [FALCON_512, FALCON_1024, ML_DSA_87]
 SEED_SIZES = {ML_KEM_768: 64, ML_KEM_1024: 64, ML_KEM_768_X25519: 32, ML_KEM_1024_P384: 32}
-
-THEIR_KEMS = {
-    ML_KEM_768: hpke.KEM.MLKEM768,
-    ML_KEM_1024: hpke.KEM.MLKEM1024,
-    ML_KEM_768_X25519: hpke.KEM.MLKEM768_X25519,
-    ML_KEM_1024_P384: hpke.KEM.MLKEM1024_P384,
-}
-THEIR_KDFS = {kdf: getattr(hpke.KDF, kdf.name) for kdf in Kdf}
-THEIR_AEADS = {aead: getattr(hpke.AEAD, aead.name) for aead in Aead}
-TheirKey: TypeAlias = (
-    mlkem.MLKEM768PrivateKey
-    | mlkem.MLKEM1024PrivateKey
-    | hpke.MLKEM768X25519PrivateKey
-    | hpke.MLKEM1024P384PrivateKey
-)
 
 each_kem = pytest.mark.parametrize("kem", KEMS, ids=lambda kem: kem.name)
 each_falcon = pytest.mark.parametrize(
@@ -66,24 +49,6 @@ def seed_of(kem: Kem, first: int = 0) -> bytes:
 def flipped(data: bytes, at: int, flip: int = 1) -> bytes:
     at %= len(data)
     return data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :]
-
-
-def their_key(kem: Kem, seed: bytes) -> TheirKey:
-    """The key of `cryptography` for our seed, expanded as the hybrids' drafts say."""
-    if kem == ML_KEM_768:
-        return mlkem.MLKEM768PrivateKey.from_seed_bytes(seed)
-    if kem == ML_KEM_1024:
-        return mlkem.MLKEM1024PrivateKey.from_seed_bytes(seed)
-    expanded = hashlib.shake_256(seed).digest(64 + 48)
-    if kem == ML_KEM_768_X25519:
-        return hpke.MLKEM768X25519PrivateKey(
-            mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
-            x25519.X25519PrivateKey.from_private_bytes(expanded[64:96]),
-        )
-    return hpke.MLKEM1024P384PrivateKey(
-        mlkem.MLKEM1024PrivateKey.from_seed_bytes(expanded[:64]),
-        ec.derive_private_key(int.from_bytes(expanded[64:], "big"), ec.SECP384R1()),
-    )
 
 
 @pytest.mark.parametrize("kem", [ML_KEM_768, ML_KEM_1024], ids=lambda kem: kem.name)
@@ -110,18 +75,18 @@ def test_ml_kem_agrees_with_another_implementation(kem: Kem) -> None:
 def test_hpke_agrees_with_another_implementation(kem: Kem, kdf: Kdf, aead: Aead) -> None:
     """Theirs is one string: `enc`, then the ciphertext."""
     suite = (kem, kdf, aead)
-    their_suite = hpke.Suite(THEIR_KEMS[kem], THEIR_KDFS[kdf], THEIR_AEADS[aead])
+    theirs = their_suite(suite)
     seed = seed_of(kem)
     key = their_key(kem, seed)
     info, aad, payload = b"info", b"aad", b"payload"
     enc, ciphertext = primitives.hpke_seal(
         suite, primitives.public_key(kem, seed), info=info, aad=aad, plaintext=payload
     )
-    assert openssl.hpke._decrypt_with_aad(their_suite, enc + ciphertext, key, info, aad) == payload
+    assert openssl.hpke._decrypt_with_aad(theirs, enc + ciphertext, key, info, aad) == payload
     with pytest.raises(InvalidTag):
-        openssl.hpke._decrypt_with_aad(their_suite, enc + ciphertext, key, info, b"other")
+        openssl.hpke._decrypt_with_aad(theirs, enc + ciphertext, key, info, b"other")
 
-    sealed = openssl.hpke._encrypt_with_aad(their_suite, payload, key.public_key(), info, aad)
+    sealed = openssl.hpke._encrypt_with_aad(theirs, payload, key.public_key(), info, aad)
     enc, ciphertext = sealed[: kem.ciphertext_size], sealed[kem.ciphertext_size :]
     opened = primitives.hpke_open(suite, seed, enc, info=info, aad=aad, ciphertext=ciphertext)
     assert opened == payload
