@@ -74,6 +74,7 @@ def open_devices() -> Iterator[list[Device]]:
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_RETRY_FIRST", 0.02)
     monkeypatch.setattr(worker, "_RETRY_LAST", 0.1)
+    monkeypatch.setattr(worker, "_REPORT", 0.0)
 
 
 def file_sink(folder: Path, options: str = "", **more: str) -> SinkConfig:
@@ -259,6 +260,7 @@ def test_what_leaves_the_log_in_an_outage_is_counted(
     found = file_seqs(tmp_path)
     assert len(found) + lost == end
     assert found == sorted(set(found))
+    assert device.log.flush()
     (recovered,) = [
         record
         for record in tail(device.path, 10_000)
@@ -452,8 +454,24 @@ def test_otlp_counts_what_the_receiver_refuses(tmp_path: Path, open_devices: lis
         device.emit(1)
         device.delivered("otlp")
         assert device.status("otlp").lost == lost + 1
-    noted = [record for record in tail(device.path, 100) if record.event == "sink_lost"]
-    assert [record.detail for record in noted] == [{"sink": "otlp", "lost": lost}]
+    assert device.log.flush()
+    noted = [record.detail for record in tail(device.path, 100) if record.event == "sink_lost"]
+    assert noted[0] == {"sink": "otlp", "lost": lost}
+
+
+def test_a_loss_is_not_the_reason_for_the_next_one(
+    tmp_path: Path, open_devices: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_REPORT", 60.0)
+    with collector() as server:
+        server.answers = [(400, {}, b"")] * 50
+        open_devices.append(device := Device(tmp_path, otlp(server.port)))
+        for _ in range(20):
+            device.emit(1)
+            device.delivered("otlp")
+    assert device.log.flush()
+    events = Counter(record.event for record in tail(device.path, 1000))
+    assert events["sink_lost"] == 1
 
 
 def test_otlp_over_tls_with_a_token(tmp_path: Path, open_devices: list[Device]) -> None:

@@ -162,9 +162,9 @@ class Worker:
             self._cursor.write(self._cursor_path)
         except OSError as error:  # it goes on: a restart would repeat some records
             _logger.warning("audit sink: %s cannot be written: %s", self._cursor_path, error)
+        self._report()
         with self._changed:
             self._changed.notify_all()
-        self._report()
 
     def _report(self) -> None:
         """Note a recovery, and what was lost, but not again and again: a note is a record
