@@ -23,13 +23,17 @@ refuses it. Arguments of another type raise `TypeError`.
 
 from typing import final
 
+from .errors import PqcIiotError
 from .suites import Suite
 
 __all__ = [
     "EnvelopeHeader",
+    "HandshakeInitiator",
+    "HandshakeResponder",
     "KemPrivateKey",
     "KemPublicKey",
     "Secret",
+    "Session",
     "SigPrivateKey",
     "SigPublicKey",
     "argon2id",
@@ -51,6 +55,83 @@ __all__ = [
     "operations",
     "self_test",
 ]
+
+@final
+class HandshakeInitiator:
+    """The side that begins a handshake (EDHOC, RFC 9528, method 0) with one peer in mind.
+
+    Its ephemeral key and all that follows from it stay in locked memory. A step that
+    raises changes nothing: the next message may still be the right one. A step out of
+    order raises `InvalidInputError`.
+    """
+
+    def __new__(
+        cls, suite: int, c_i: bytes, own: tuple[bytes, bytes], peer: tuple[bytes, bytes]
+    ) -> HandshakeInitiator:
+        """Make an ephemeral key and message 1.
+
+        `suite` is the EDHOC cipher suite's number (-24 to -28), `c_i` the 4-byte id of this
+        side's session; `own` and `peer` are ID_CRED_x (a COSE header map) and CRED_x (one
+        CBOR item), encoded. Raises `InvalidInputError` for another suite or length.
+        """
+
+    @property
+    def message_1(self) -> bytes:
+        """Message 1 (section 5.2)."""
+
+    @property
+    def c_r(self) -> bytes:
+        """The responder's 4-byte session id; zeros before message 2 was taken."""
+
+    def read_message_2(self, message_2: bytes, key: SigPublicKey) -> bytes:
+        """Take message 2 (section 5.3.3), if the peer's `key` signed it: what to sign.
+
+        Raises `InvalidFrameError` or `AuthenticationError`.
+        """
+
+    def message_3(self, signature: bytes) -> bytes:
+        """Make message 3 (section 5.4.2) with a signature over what `read_message_2` gave."""
+
+    def read_message_4(self, message_4: bytes, window: int) -> Session:
+        """Take message 4 (section 5.5.3): the session.
+
+        `window` is how far behind the highest number a packet may come: 0 (strict order)
+        to 4096. Raises `InvalidFrameError` or `AuthenticationError`.
+        """
+
+@final
+class HandshakeResponder:
+    """The side that answers; see `HandshakeInitiator`."""
+
+    def __new__(
+        cls, suite: int, message_1: bytes, c_r: bytes, own: tuple[bytes, bytes]
+    ) -> HandshakeResponder:
+        """Take message 1 (section 5.2.3) and encapsulate to its key.
+
+        `c_r` is the 4-byte id of this side's session. Raises `InvalidFrameError` for
+        anything but message 1 of `suite`, `InvalidInputError` for a key that is none.
+        """
+
+    @property
+    def c_i(self) -> bytes:
+        """The initiator's 4-byte session id: where the answer goes."""
+
+    @property
+    def to_be_signed(self) -> bytes:
+        """What to sign for message 2."""
+
+    def message_2(self, signature: bytes) -> bytes:
+        """Make message 2 (section 5.3.2) with a signature over `to_be_signed`."""
+
+    def read_message_3(
+        self, message_3: bytes, peer: tuple[bytes, bytes], key: SigPublicKey, window: int
+    ) -> tuple[bytes, Session]:
+        """Take message 3 (section 5.4.3), if it is from `peer` and signed by its `key`:
+        message 4 and the session.
+
+        `window` as in `HandshakeInitiator.read_message_4`. Raises `InvalidFrameError` or
+        `AuthenticationError`.
+        """
 
 @final
 class Secret:
@@ -175,6 +256,65 @@ class KemPublicKey:
         `InvalidInputError` for a longer `info`, or a key whose X25519 half is a point
         of small order.
         """
+
+@final
+class Session:
+    """An established session: keys of both directions in locked memory, and counters.
+
+    A packet is 24 bytes longer than its payload; `topic` is bound to it, not carried. A
+    session takes less than 2 KiB. Not copied, not pickled; not for two threads at once.
+    """
+
+    def seal(self, topic: bytes, payload: bytes) -> bytes:
+        """Make one packet.
+
+        Raises `StateError` after 2^20 packets and when the session is closed.
+        """
+
+    def open(self, topic: bytes, packet: bytes) -> bytes:
+        """Open a packet, once: its payload.
+
+        Raises `InvalidFrameError` if it is no packet of this session, `ReplayError` if its
+        number was seen or is too old, `AuthenticationError` if it is not genuine, and
+        `StateError` after 2^20 of those or when the session is closed. Only the count of
+        failures changes then.
+        """
+
+    def seal_many(self, topics: list[bytes], payloads: list[bytes]) -> list[bytes | PqcIiotError]:
+        """Make a packet of each payload under its topic; the error in place of one.
+
+        Raises `InvalidInputError` unless there are as many topics as payloads.
+        """
+
+    def open_many(self, topics: list[bytes], packets: list[bytes]) -> list[bytes | PqcIiotError]:
+        """Open each packet, in order: payloads, and the error in place of one."""
+
+    def export(self, label: int, context: bytes, length: int) -> Secret:
+        """Derive a secret of 1 to 64 bytes, the same on both sides (EDHOC_Exporter,
+        section 4.2.1, after a key update as in appendix H)."""
+
+    @property
+    def sealed(self) -> int:
+        """Packets made, up to 2^20."""
+
+    @property
+    def opened(self) -> int:
+        """Packets opened."""
+
+    @property
+    def next_expected(self) -> int:
+        """One above the highest number of a packet that was opened."""
+
+    @property
+    def failures(self) -> int:
+        """Packets that were not genuine, up to 2^20."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the keys were wiped."""
+
+    def close(self) -> None:
+        """Wipe the keys now; idempotent. Counters are 0 from then on."""
 
 @final
 class SigPrivateKey:

@@ -52,6 +52,11 @@ class Suite:
         return ENVELOPE_ALG_BASE - self.id
 
     @property
+    def edhoc(self) -> int:
+        """EDHOC cipher suite of sessions with a device of this suite (private use)."""
+        return EDHOC_SUITE_BASE - self.id
+
+    @property
     def name(self) -> str:
         """What the suite is made of."""
         return f"{self.kem.name} + {self.sig.name} + AES-256-GCM"
@@ -59,6 +64,9 @@ class Suite:
 
 ENVELOPE_ALG_BASE = -65792
 """Version 1 of the envelope; suite N is -65792 - N. A new version takes another base."""
+
+EDHOC_SUITE_BASE = -23
+"""Suite N is EDHOC cipher suite -23 - N, with SHA-384 and AES-256-GCM in every one."""
 
 ML_KEM_768 = Kem(0x0041, "ML-KEM-768", 1184, 1088)
 ML_KEM_1024 = Kem(0x0042, "ML-KEM-1024", 1568, 1568)

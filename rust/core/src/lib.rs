@@ -12,6 +12,7 @@ mod cbor;
 pub mod edhoc;
 pub mod envelope;
 pub mod error;
+pub mod handshake;
 pub mod hash;
 pub mod hpke;
 pub mod kem;

@@ -1,7 +1,8 @@
 //! Memory for secrets: locked in RAM, left out of core dumps, between guard pages,
 //! wiped before it is given back.
 //!
-//! Small secrets share locked regions (size classes of 32 to 4096 bytes), larger ones
+//! Small secrets share locked regions (size classes of 32 to 4096 bytes, two for each
+//! power of two), larger ones
 //! get a mapping of their own. Where the kernel refuses to lock (`RLIMIT_MEMLOCK`),
 //! the memory is used all the same and counted in [`stats`]: a device must not stop
 //! because of a limit, but its operator must see it.
@@ -20,7 +21,9 @@ const SMALLEST: usize = 32;
 const LARGEST: usize = 4096;
 /// Far more than any secret; a bound that no arithmetic here can overflow.
 const MOST: usize = 1 << 30;
-const CLASSES: usize = (LARGEST / SMALLEST).trailing_zeros() as usize + 1;
+/// Multiples of [`SMALLEST`], which every secret is aligned to.
+const CLASSES: [usize; 14] =
+    [SMALLEST, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, LARGEST];
 
 /// What the secret memory of this process looks like now, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub struct MemoryStats {
 }
 
 struct Arena {
-    free: [Vec<NonNull<u8>>; CLASSES],
+    free: [Vec<NonNull<u8>>; CLASSES.len()],
     /// Mappings of their own that the kernel refused to lock.
     unlocked: Vec<NonNull<u8>>,
     stats: MemoryStats,
@@ -58,7 +61,7 @@ pub fn stats() -> MemoryStats {
 impl Arena {
     const fn new() -> Self {
         Self {
-            free: [const { Vec::new() }; CLASSES],
+            free: [const { Vec::new() }; CLASSES.len()],
             unlocked: Vec::new(),
             stats: MemoryStats { locked: 0, unlocked: 0, lock_failures: 0 },
         }
@@ -79,9 +82,9 @@ impl Arena {
         }
         let (region, locked) = map(REGION)?;
         self.count(REGION, locked);
-        let step = SMALLEST << class;
-        // SAFETY: every offset lies inside the REGION bytes just mapped.
-        let rest = (step..REGION).step_by(step).map(|at| unsafe { region.add(at) });
+        let step = CLASSES[class];
+        // SAFETY: `step` bytes from every offset lie inside the REGION bytes just mapped.
+        let rest = (step..=REGION - step).step_by(step).map(|at| unsafe { region.add(at) });
         self.free[class].extend(rest);
         Ok(region)
     }
@@ -121,8 +124,7 @@ fn page() -> usize {
 }
 
 fn class_of(size: usize) -> Option<usize> {
-    let units = size.div_ceil(SMALLEST);
-    (size <= LARGEST).then(|| units.next_power_of_two().trailing_zeros() as usize)
+    CLASSES.iter().position(|&class| size <= class)
 }
 
 fn own_mapping_len(size: usize) -> Result<usize> {

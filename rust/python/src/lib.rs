@@ -5,11 +5,13 @@ use pyo3::prelude::*;
 
 mod envelope;
 mod error;
+mod handshake;
 mod kem;
 mod merkle;
 mod primitives;
 mod process;
 mod secret;
+mod session;
 mod sig;
 
 /// The core of PQC-IIoT; see `pqc_iiot` for the public face.
@@ -20,6 +22,8 @@ mod _core {
         envelope_aad, envelope_frame, envelope_plaintext, envelope_protected,
         envelope_to_be_signed, EnvelopeHeader,
     };
+    #[pymodule_export]
+    use crate::handshake::{HandshakeInitiator, HandshakeResponder};
     #[pymodule_export]
     use crate::kem::{KemPrivateKey, KemPublicKey};
     #[pymodule_export]
@@ -32,6 +36,8 @@ mod _core {
     use crate::process::{fail_closed, measure, memory_stats, operations, self_test};
     #[pymodule_export]
     use crate::secret::{argon2id, Secret};
+    #[pymodule_export]
+    use crate::session::Session;
     #[pymodule_export]
     use crate::sig::{SigPrivateKey, SigPublicKey};
 }

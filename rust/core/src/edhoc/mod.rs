@@ -10,9 +10,11 @@
 
 mod messages;
 mod schedule;
+mod suites;
 
 use crate::error::{Error, Result};
 use crate::hash::Sha2;
+use crate::kem::SharedSecret;
 use crate::memory::SecretBytes;
 
 pub use self::messages::Message1;
@@ -21,6 +23,7 @@ use self::messages::{
     read_plaintext_3, Plaintext,
 };
 use self::schedule::{to_be_signed, Schedule};
+pub use self::suites::own_suite;
 
 /// Labels of EDHOC_KDF (section 4.1.2).
 mod label {
@@ -78,7 +81,13 @@ pub(crate) enum Edition {
     Draft15,
 }
 
-type Sign<'a> = dyn FnMut(&[u8]) -> Result<Vec<u8>> + 'a;
+impl Edition {
+    /// Whether C_R stands beside CIPHERTEXT_2, and not in it.
+    fn c_r_outside(self) -> bool {
+        self != Self::Rfc9528
+    }
+}
+
 type Verify<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The initiator after message 1.
@@ -106,7 +115,7 @@ impl Initiator {
         &self,
         message_2: &[u8],
         g_y_len: usize,
-        agree: impl FnOnce(&[u8]) -> Result<SecretBytes>,
+        agree: impl FnOnce(&[u8]) -> Result<SharedSecret>,
     ) -> Result<Claimed> {
         let (g_y, ciphertext, outside) = read_message_2(self.edition, message_2, g_y_len)?;
         let g_xy = agree(g_y)?;
@@ -171,16 +180,20 @@ impl Verified {
         &self.c_r
     }
 
-    /// Section 5.4.2: message 3, and what waits for message 4.
+    /// Section 5.4.2: M_3, what the initiator signs.
+    pub fn to_be_signed(&self, own: Credential<'_>) -> Result<Vec<u8>> {
+        let mac_3 = self.schedule.mac(label::MAC_3, None, own)?;
+        Ok(to_be_signed(&self.schedule.th, own, &mac_3))
+    }
+
+    /// Section 5.4.2, the rest: message 3, and what waits for message 4.
     pub fn message_3(
         self,
         own: Credential<'_>,
-        sign: &mut Sign<'_>,
+        signature: &[u8],
     ) -> Result<(Vec<u8>, Unconfirmed)> {
         let mut schedule = self.schedule;
-        let mac_3 = schedule.mac(label::MAC_3, None, own)?;
-        let signature = sign(&to_be_signed(&schedule.th, own, &mac_3))?;
-        let plaintext = plaintext_3(own.id, &signature);
+        let plaintext = plaintext_3(own.id, signature);
         let ciphertext = schedule.seal(label::K_3, label::IV_3, &plaintext)?;
         schedule.advance(&plaintext, own.cred);
         Ok((messages::sealed(&ciphertext), Unconfirmed { schedule }))
@@ -204,49 +217,66 @@ impl Unconfirmed {
     }
 }
 
-/// The responder after message 2.
-pub struct Responder {
+/// The responder that has yet to sign.
+pub struct Unsigned {
     schedule: Schedule,
+    g_y: Vec<u8>,
+    c_r: Vec<u8>,
 }
 
-impl Responder {
-    /// Section 5.3.2: message 2 in answer to `message_1`, whose G_X gave `g_y` and `g_xy`.
+impl Unsigned {
+    /// Section 5.3.2: the answer to `message_1`, whose G_X gave `g_y` and `g_xy`.
     pub fn new(
         suite: &'static CipherSuite,
         message_1: &[u8],
         g_y: &[u8],
-        g_xy: &SecretBytes,
+        g_xy: &[u8],
         c_r: &[u8],
-        own: Credential<'_>,
-        sign: &mut Sign<'_>,
-    ) -> Result<(Vec<u8>, Self)> {
-        Self::of_edition(Edition::Rfc9528, suite, message_1, (g_y, g_xy), c_r, own, sign)
+    ) -> Result<Self> {
+        Self::of_edition(Edition::Rfc9528, suite, message_1, (g_y, g_xy), c_r)
     }
 
     pub(crate) fn of_edition(
         edition: Edition,
         suite: &'static CipherSuite,
         message_1: &[u8],
-        (g_y, g_xy): (&[u8], &SecretBytes),
+        (g_y, g_xy): (&[u8], &[u8]),
         c_r: &[u8],
-        own: Credential<'_>,
-        sign: &mut Sign<'_>,
-    ) -> Result<(Vec<u8>, Self)> {
-        let (inside, outside) = match edition {
-            Edition::Rfc9528 => (Some(c_r), None),
-            #[cfg(test)]
-            Edition::Draft15 => (None, Some(c_r)),
-        };
-        let mut schedule = Schedule::new(edition, suite, message_1, g_y, g_xy, outside)?;
-        let mac_2 = schedule.mac(label::MAC_2, inside, own)?;
-        let signature = sign(&to_be_signed(&schedule.th, own, &mac_2))?;
-        let plaintext = plaintext_2(inside, own.id, &signature);
-        let mut ciphertext = plaintext.clone();
-        schedule.apply_keystream_2(&mut ciphertext)?;
-        schedule.advance(&plaintext, own.cred);
-        Ok((message_2(g_y, &ciphertext, outside), Self { schedule }))
+    ) -> Result<Self> {
+        let outside = edition.c_r_outside().then_some(c_r);
+        let schedule = Schedule::new(edition, suite, message_1, g_y, g_xy, outside)?;
+        Ok(Self { schedule, g_y: g_y.to_vec(), c_r: c_r.to_vec() })
     }
 
+    fn c_r_inside(&self) -> Option<&[u8]> {
+        (!self.schedule.edition.c_r_outside()).then_some(&self.c_r)
+    }
+
+    /// M_2, what the responder signs.
+    pub fn to_be_signed(&self, own: Credential<'_>) -> Result<Vec<u8>> {
+        let mac_2 = self.schedule.mac(label::MAC_2, self.c_r_inside(), own)?;
+        Ok(to_be_signed(&self.schedule.th, own, &mac_2))
+    }
+
+    /// Message 2, and what waits for message 3.
+    pub fn message_2(self, own: Credential<'_>, signature: &[u8]) -> Result<(Vec<u8>, Responder)> {
+        let plaintext = plaintext_2(self.c_r_inside(), own.id, signature);
+        let mut ciphertext = plaintext.clone();
+        self.schedule.apply_keystream_2(&mut ciphertext)?;
+        let outside = self.schedule.edition.c_r_outside().then_some(&self.c_r[..]);
+        let message = message_2(&self.g_y, &ciphertext, outside);
+        let mut schedule = self.schedule;
+        schedule.advance(&plaintext, own.cred);
+        Ok((message, Responder { schedule }))
+    }
+}
+
+/// The responder after message 2.
+pub struct Responder {
+    schedule: Schedule,
+}
+
+impl Responder {
     /// Section 5.4.3, up to the credential: whom the initiator claims to be.
     pub fn read_message_3(&self, message_3: &[u8]) -> Result<Claimed> {
         let ciphertext = read_message_3(message_3)?;

@@ -41,7 +41,7 @@ impl Schedule {
         suite: &'static CipherSuite,
         message_1: &[u8],
         g_y: &[u8],
-        g_xy: &SecretBytes,
+        g_xy: &[u8],
         outside_c_r: Option<&[u8]>,
     ) -> Result<Self> {
         let mut input = Vec::with_capacity(g_y.len() + 80);
@@ -56,7 +56,7 @@ impl Schedule {
             #[cfg(test)]
             Edition::Draft15 => b"",
         };
-        let prk = burning::<STACK, _>(|| hkdf_extract(suite.hash, salt, &[&g_xy[..]]))?;
+        let prk = burning::<STACK, _>(|| hkdf_extract(suite.hash, salt, &[g_xy]))?;
         Ok(Self { edition, suite, th, prk })
     }
 

@@ -83,23 +83,24 @@ impl Trace {
         let verify = |key: &[u8], message: &[u8], signature: &[u8]| {
             UnparsedPublicKey::new(self.algorithm, key).verify(message, signature).is_ok()
         };
-        let g_xy = || SecretBytes::copy_from(&self.g_xy).unwrap();
+        let g_xy = || SharedSecret::copy_from(&self.g_xy).unwrap();
         let mut initiator = Initiator::new(self.suite, &self.g_x, &self.c_i);
         initiator.edition = self.edition;
         assert_eq!(initiator.message_1(), self.messages[0]);
         let read = Message1::read(&self.messages[0]).unwrap();
         assert_eq!((read.g_x, read.c_i), (&self.g_x[..], &self.c_i[..]));
 
-        let (message_2, responder) = Responder::of_edition(
+        let unsigned = Unsigned::of_edition(
             self.edition,
             self.suite,
             &self.messages[0],
-            (&self.g_y, &g_xy()),
+            (&self.g_y, &self.g_xy),
             &self.c_r,
-            self.responder.credential(),
-            sign_r,
         )
         .unwrap();
+        let own = self.responder.credential();
+        let signature = sign_r(&unsigned.to_be_signed(own).unwrap()).unwrap();
+        let (message_2, responder) = unsigned.message_2(own, &signature).unwrap();
         assert_eq!(message_2, self.messages[1]);
 
         let claimed = initiator
@@ -116,8 +117,9 @@ impl Trace {
         let verified = claimed.verify_responder(&self.responder.cred, &mut verify_r).unwrap();
         assert_eq!(verified.c_r(), self.c_r);
 
-        let (message_3, unconfirmed) =
-            verified.message_3(self.initiator.credential(), sign_i).unwrap();
+        let own = self.initiator.credential();
+        let signature = sign_i(&verified.to_be_signed(own).unwrap()).unwrap();
+        let (message_3, unconfirmed) = verified.message_3(own, &signature).unwrap();
         assert_eq!(message_3, self.messages[2]);
         let claimed = responder.read_message_3(&message_3).unwrap();
         assert_eq!(claimed.id_cred(), self.initiator.id);

@@ -99,6 +99,11 @@ impl SharedSecret {
         bytes.zeroize();
         secret.map(Self)
     }
+
+    #[cfg(test)]
+    pub(crate) fn copy_from(bytes: &[u8]) -> Result<Self> {
+        SecretBytes::copy_from(bytes).map(Self)
+    }
 }
 
 impl Deref for SharedSecret {

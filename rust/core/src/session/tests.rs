@@ -2,9 +2,24 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use super::ratchet::STEP_BITS;
 use super::*;
 
-const SECRET: [u8; 32] = [7; 32];
+impl Sender {
+    fn packet(&mut self, topic: &[u8], payload: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; OVERHEAD + payload.len()];
+        self.seal(topic, payload, &mut out).map(|()| out)
+    }
+}
+
+impl Receiver {
+    fn payload(&mut self, topic: &[u8], packet: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; packet.len().saturating_sub(OVERHEAD)];
+        self.open(topic, packet, &mut out).map(|()| out)
+    }
+}
+
+const SECRET: [u8; SECRET_LEN] = [7; SECRET_LEN];
 const ID: [u8; 4] = [1, 2, 3, 4];
 
 fn pair(window: u32) -> (Sender, Receiver) {
@@ -14,35 +29,35 @@ fn pair(window: u32) -> (Sender, Receiver) {
 #[test]
 fn packets_arrive_once_and_bind_topic_session_and_number() {
     let (mut sender, mut receiver) = pair(0);
-    let packet = sender.seal(b"topic", b"payload").unwrap();
+    let packet = sender.packet(b"topic", b"payload").unwrap();
     assert_eq!(packet.len(), b"payload".len() + 24);
-    assert_eq!(receiver.open(b"other", &packet), Err(Error::Authentication));
+    assert_eq!(receiver.payload(b"other", &packet), Err(Error::Authentication));
     assert_eq!(receiver.failures(), 1);
     for at in 0..packet.len() {
         let mut bad = packet.clone();
         bad[at] ^= 1;
-        assert!(receiver.open(b"topic", &bad).is_err(), "byte {at}");
+        assert!(receiver.payload(b"topic", &bad).is_err(), "byte {at}");
     }
     for len in 0..packet.len() {
-        assert!(receiver.open(b"topic", &packet[..len]).is_err());
+        assert!(receiver.payload(b"topic", &packet[..len]).is_err());
     }
-    assert_eq!(receiver.open(b"topic", &packet).unwrap(), b"payload");
-    assert_eq!(receiver.open(b"topic", &packet), Err(Error::Replay));
+    assert_eq!(receiver.payload(b"topic", &packet).unwrap(), b"payload");
+    assert_eq!(receiver.payload(b"topic", &packet), Err(Error::Replay));
     let mut elsewhere = Receiver::new([9; 4], &SECRET, 0).unwrap();
-    let next = sender.seal(b"topic", b"").unwrap();
-    assert!(elsewhere.open(b"topic", &next).is_err());
-    assert_eq!(receiver.open(b"topic", &next).unwrap(), b"");
+    let next = sender.packet(b"topic", b"").unwrap();
+    assert!(elsewhere.payload(b"topic", &next).is_err());
+    assert_eq!(receiver.payload(b"topic", &next).unwrap(), b"");
 }
 
 #[test]
 fn strict_order_drops_what_comes_late_and_a_window_takes_it_once() {
     for (window, late) in [(0, Err(Error::Replay)), (8, Ok(b"0".to_vec()))] {
         let (mut sender, mut receiver) = pair(window);
-        let first = sender.seal(b"t", b"0").unwrap();
-        let second = sender.seal(b"t", b"1").unwrap();
-        receiver.open(b"t", &second).unwrap();
-        assert_eq!(receiver.open(b"t", &first), late);
-        assert_eq!(receiver.open(b"t", &first), Err(Error::Replay));
+        let first = sender.packet(b"t", b"0").unwrap();
+        let second = sender.packet(b"t", b"1").unwrap();
+        receiver.payload(b"t", &second).unwrap();
+        assert_eq!(receiver.payload(b"t", &first), late);
+        assert_eq!(receiver.payload(b"t", &first), Err(Error::Replay));
     }
 }
 
@@ -52,15 +67,15 @@ fn the_ratchet_steps_on_both_sides_also_over_gaps_and_wipes_what_was() {
         let (mut sender, mut receiver) = pair(window);
         let mut kept = Vec::new();
         for number in 0..3u32 << STEP_BITS {
-            let packet = sender.seal(b"t", &number.to_be_bytes()).unwrap();
+            let packet = sender.packet(b"t", &number.to_be_bytes()).unwrap();
             let near_step = number % (1 << STEP_BITS) >= (1 << STEP_BITS) - 3;
             if near_step {
                 kept.push((number, packet));
             } else if number % 4096 == 5 {
-                assert_eq!(receiver.open(b"t", &packet).unwrap(), number.to_be_bytes());
+                assert_eq!(receiver.payload(b"t", &packet).unwrap(), number.to_be_bytes());
                 for (late, packet) in kept.drain(..) {
                     let inside = window > 0 && late + window > number;
-                    assert_eq!(receiver.open(b"t", &packet).is_ok(), inside);
+                    assert_eq!(receiver.payload(b"t", &packet).is_ok(), inside);
                 }
             }
         }
@@ -75,26 +90,26 @@ fn a_packet_too_far_ahead_costs_nothing_and_changes_nothing() {
     for _ in 0..=AHEAD {
         sender.ratchet = sender.ratchet.next().unwrap();
     }
-    let far = sender.seal(b"t", b"").unwrap();
-    assert!(matches!(receiver.open(b"t", &far), Err(Error::Frame(_))));
+    let far = sender.packet(b"t", b"").unwrap();
+    assert!(matches!(receiver.payload(b"t", &far), Err(Error::Frame(_))));
     assert_eq!((receiver.failures(), receiver.current.step), (0, 0));
 }
 
 #[test]
 fn limits_are_counted() {
     let (mut sender, mut receiver) = pair(0);
-    let mut forged = sender.seal(b"t", b"").unwrap();
+    let mut forged = sender.packet(b"t", b"").unwrap();
     forged[OVERHEAD - 1] ^= 1;
     receiver.failures = LIMIT - 1;
-    assert_eq!(receiver.open(b"t", &forged), Err(Error::Authentication));
-    let genuine = sender.seal(b"t", b"").unwrap();
-    assert!(matches!(receiver.open(b"t", &genuine), Err(Error::Limit(_))));
+    assert_eq!(receiver.payload(b"t", &forged), Err(Error::Authentication));
+    let genuine = sender.packet(b"t", b"").unwrap();
+    assert!(matches!(receiver.payload(b"t", &genuine), Err(Error::Limit(_))));
     sender.next = LIMIT - 1;
     while sender.ratchet.step < step_of(LIMIT - 1) {
         sender.ratchet = sender.ratchet.next().unwrap();
     }
-    sender.seal(b"t", b"").unwrap();
-    assert!(matches!(sender.seal(b"t", b""), Err(Error::Limit(_))));
+    sender.packet(b"t", b"").unwrap();
+    assert!(matches!(sender.packet(b"t", b""), Err(Error::Limit(_))));
 }
 
 proptest! {
@@ -124,6 +139,6 @@ proptest! {
     #[test]
     fn garbage_is_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         let (_, mut receiver) = pair(16);
-        prop_assert!(receiver.open(b"t", &bytes).is_err());
+        prop_assert!(receiver.payload(b"t", &bytes).is_err());
     }
 }

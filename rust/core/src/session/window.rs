@@ -31,6 +31,11 @@ impl Window {
         (number as usize / 64 % self.seen.len().max(1), 1 << (number % 64))
     }
 
+    /// One above the highest number seen.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
     /// The lowest number that can still be new.
     pub fn oldest(&self) -> u32 {
         self.next.saturating_sub(self.size)

@@ -1,0 +1,162 @@
+//! Packets of an established session. The GIL stays held: a packet costs less than giving
+//! it away and taking it back.
+
+use pqc_iiot_core::session::{Session as CoreSession, OVERHEAD};
+use pqc_iiot_core::Error;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::error::{not_copied, raised, ready, Int};
+use crate::secret::Secret;
+
+/// Keys of both directions, counters, and an exporter.
+#[pyclass(module = "pqc_iiot._core")]
+pub struct Session(Option<CoreSession>);
+
+impl Session {
+    pub fn of(session: CoreSession) -> Self {
+        Self(Some(session))
+    }
+
+    fn core(&mut self) -> PyResult<&mut CoreSession> {
+        ready()?;
+        self.0.as_mut().ok_or_else(|| raised(Error::Limit("the session is closed")))
+    }
+
+    fn count(&self, of: impl FnOnce(&CoreSession) -> u32) -> u32 {
+        self.0.as_ref().map_or(0, of)
+    }
+}
+
+/// `len` bytes that `fill` writes in place.
+fn bytes<'py>(
+    py: Python<'py>,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]) -> pqc_iiot_core::Result<()>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, len, |out| fill(out).map_err(raised))
+}
+
+/// A result for each pair, in order: bytes or the error.
+fn each<'py>(
+    topics: &Bound<'py, PyList>,
+    items: &Bound<'py, PyList>,
+    mut work: impl FnMut(&[u8], &[u8]) -> PyResult<Bound<'py, PyBytes>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let py = items.py();
+    if topics.len() != items.len() {
+        return Err(raised(Error::Parameter("the number of topics")));
+    }
+    let out = PyList::empty(py);
+    for (topic, item) in topics.iter().zip(items.iter()) {
+        match work(topic.cast::<PyBytes>()?.as_bytes(), item.cast::<PyBytes>()?.as_bytes()) {
+            Ok(bytes) => out.append(bytes)?,
+            Err(error) => out.append(error.into_value(py))?,
+        }
+    }
+    Ok(out)
+}
+
+#[pymethods]
+impl Session {
+    fn __repr__(&self) -> &'static str {
+        "<Session>"
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(not_copied())
+    }
+
+    /// One packet: 24 bytes more than `payload`.
+    fn seal<'py>(
+        &mut self,
+        py: Python<'py>,
+        topic: &[u8],
+        payload: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let sender = &mut self.core()?.sender;
+        bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+    }
+
+    /// The payload of a packet, once.
+    fn open<'py>(
+        &mut self,
+        py: Python<'py>,
+        topic: &[u8],
+        packet: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let receiver = &mut self.core()?.receiver;
+        let len = packet.len().saturating_sub(OVERHEAD);
+        bytes(py, len, |out| receiver.open(topic, packet, out))
+    }
+
+    /// `seal` for each: a packet or the error.
+    fn seal_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        topics: &Bound<'py, PyList>,
+        payloads: &Bound<'py, PyList>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let sender = &mut self.core()?.sender;
+        each(topics, payloads, |topic, payload| {
+            bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+        })
+    }
+
+    /// `open` for each: a payload or the error.
+    fn open_many<'py>(
+        &mut self,
+        py: Python<'py>,
+        topics: &Bound<'py, PyList>,
+        packets: &Bound<'py, PyList>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let receiver = &mut self.core()?.receiver;
+        each(topics, packets, |topic, packet| {
+            let len = packet.len().saturating_sub(OVERHEAD);
+            bytes(py, len, |out| receiver.open(topic, packet, out))
+        })
+    }
+
+    /// EDHOC_Exporter.
+    fn export(&mut self, label: Int<u64>, context: &[u8], length: Int<usize>) -> PyResult<Secret> {
+        if !(1..=64).contains(&length.0) {
+            return Err(raised(Error::Parameter("the length of an exported secret")));
+        }
+        self.core()?.export(label.0, context, length.0).map(Secret).map_err(raised)
+    }
+
+    /// Packets sealed.
+    #[getter]
+    fn sealed(&self) -> u32 {
+        self.count(|session| session.sender.sealed())
+    }
+
+    /// Packets opened.
+    #[getter]
+    fn opened(&self) -> u32 {
+        self.count(|session| session.receiver.opened())
+    }
+
+    /// One above the highest number opened.
+    #[getter]
+    fn next_expected(&self) -> u32 {
+        self.count(|session| session.receiver.next())
+    }
+
+    /// Openings that failed.
+    #[getter]
+    fn failures(&self) -> u32 {
+        self.count(|session| session.receiver.failures())
+    }
+
+    /// Whether the keys were wiped.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Wipes the keys now.
+    fn close(&mut self) {
+        self.0 = None;
+    }
+}
