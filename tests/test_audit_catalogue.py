@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from pqc_iiot import errors
-from pqc_iiot.audit import BY_REASON, EVENTS, FIELDS, Severity
+from pqc_iiot.audit import BY_REASON, EVENTS, FIELDS, Event, Severity
 from pqc_iiot.audit.record import MAX_LINE, MAX_TEXT, clean_text, encode_constant, encode_line
 
 DOCS = Path(__file__).parents[1] / "docs" / "audit.md"
@@ -22,13 +23,13 @@ ERRORS = [
 def tables() -> str:
     """The tables of events and fields, as docs/audit.md must show them."""
     lines = [
-        "| id | event | severity | when | serves | reason | fields |",
+        "| id | event | severity | when | serves | reason | fields, by example |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {event.id} | `{event.name}` | {event.severity.label} | {event.when} "
         f"| {event.requirement} | {f'`{event.reason}`' if event.reason else ''} "
-        f"| {', '.join(f'`{name}`' for name in event.fields)} |"
+        f"| {example(event)} |"
         for event in EVENTS.values()
     ]
     lines += ["", "| field | type | meaning |", "|---|---|---|"]
@@ -37,6 +38,12 @@ def tables() -> str:
         for name, field in FIELDS.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def example(event: Event) -> str:
+    """The `detail` of a record, with long hashes cut."""
+    detail = {name: FIELDS[name].example for name in event.fields}
+    return f"`{json.dumps(detail, ensure_ascii=False)}`" if detail else ""
 
 
 def test_the_page_shows_the_catalogue() -> None:
@@ -65,6 +72,7 @@ def test_every_field_is_described_and_used() -> None:
     assert used == set(FIELDS)
     assert list(FIELDS) == sorted(FIELDS)
     assert {field.type for field in FIELDS.values()} <= {str, int, bool}
+    assert all(type(field.example) is field.type for field in FIELDS.values())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

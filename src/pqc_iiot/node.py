@@ -82,11 +82,13 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A frame as a transport brings it. `redelivered`: the transport says that it may
-    have brought it before (retained); this only ever makes a refusal quieter."""
+    have brought it before (retained); this only ever makes a refusal quieter. `transport`
+    is the transport's name, for the log."""
 
     frame: bytes
     context: str
     redelivered: bool = False
+    transport: str = ""
 
 
 class _Admitted(NamedTuple):
@@ -97,6 +99,7 @@ class _Admitted(NamedTuple):
     context: str
     trust: int
     """The keystore's count of changes when `peer` was found trusted."""
+    transport: str
 
 
 _AnyNode = TypeVar("_AnyNode", bound="Node")
@@ -317,10 +320,10 @@ class Node:
             raise DuplicateError(
                 f"frame {header.sequence} came again, unchanged", peer=peer.fingerprint.hex()
             )
-        return _Admitted(header, peer, digest, payload, incoming.context, trust)
+        return _Admitted(header, peer, digest, payload, incoming.context, trust, incoming.transport)
 
     def _accept(self, item: _Admitted) -> Message:
-        header, peer, digest, payload, context, trust = item
+        header, peer, digest, payload, context, trust, _ = item
         sender, sequence = peer.bundle.fingerprint, header.sequence
         if trust != self._keystore.changes or peer.state is PeerState.SUPERSEDED:
             peer = self._trusted(header)  # 7
@@ -445,6 +448,8 @@ class Node:
 def _described(item: Incoming | _Admitted) -> dict[str, str | int]:
     """What a refusal's event says of a frame: its claims, never its payload."""
     known: dict[str, str | int] = {"context": item.context}
+    if item.transport:
+        known["transport"] = item.transport
     if isinstance(item, _Admitted):
         header = item.header
     else:

@@ -39,6 +39,7 @@ class Field:
 
     type: type[Value]
     meaning: str
+    example: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,54 +63,69 @@ class Event:
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
         "clock": Field(
-            str, "whether the clock is synchronised: synchronised, unsynchronised or unknown"
+            str,
+            "whether the clock is synchronised: synchronised, unsynchronised or unknown",
+            "synchronised",
         ),
-        "clock_error": Field(int, "the clock's greatest error by its own estimate, microseconds"),
-        "context": Field(str, "context (topic) under which the frame came"),
-        "contradiction": Field(str, "what does not fit together"),
-        "count": Field(int, "how many times"),
-        "custody": Field(str, "where the key lives: software, sealed, split or native"),
-        "dropped": Field(str, "name of the event whose records are lost"),
-        "error": Field(str, "the operating system's name of the last error, such as ENOSPC"),
-        "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits"),
-        "head_sequence": Field(int, "sequence of the last record according to the head file"),
-        "key": Field(str, "key id, hex"),
-        "last_root": Field(str, "root of the tree that was seen before, 64 hex digits"),
-        "last_sequence": Field(int, "highest sequence number accepted or found before"),
-        "last_size": Field(int, "records in the tree that was seen before"),
-        "length": Field(int, "bytes"),
-        "limit": Field(int, "bytes of secret memory beyond the operating system's lock limit"),
-        "log": Field(str, "the log's random id, 32 hex digits"),
-        "lost": Field(int, "records that a sink will never get"),
-        "marker": Field(str, "random digits to search for"),
-        "mode": Field(str, "permissions found, octal"),
-        "name": Field(str, "peer's name, as the peer's bundle claims it"),
-        "new": Field(str, "value from now on"),
-        "old": Field(str, "value until now"),
-        "operator": Field(str, "operating system account that gave the command"),
-        "path": Field(str, "file or folder concerned"),
-        "peers": Field(int, "how many peers, at least"),
-        "predecessor": Field(str, "fingerprint of the bundle that is replaced, 64 hex digits"),
-        "presented": Field(str, "fingerprint of the bundle that was presented, 64 hex digits"),
+        "clock_error": Field(
+            int, "the clock's greatest error by its own estimate, microseconds", 1500
+        ),
+        "context": Field(str, "context (topic) under which the frame came", "line1/temp"),
+        "contradiction": Field(str, "what does not fit together", "it is of another log"),
+        "count": Field(int, "how many times", 3),
+        "custody": Field(str, "where the key lives: software, sealed, split or native", "software"),
+        "dropped": Field(str, "name of the event whose records are lost", "refused_replay"),
+        "error": Field(
+            str, "the operating system's name of the last error, such as ENOSPC", "ENOSPC"
+        ),
+        "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits", "5d41…"),
+        "head_sequence": Field(int, "sequence of the last record according to the head file", 41),
+        "key": Field(str, "key id, hex", "5d41402abc4b2a76"),
+        "last_root": Field(str, "root of the tree that was seen before, 64 hex digits", "9f86…"),
+        "last_sequence": Field(int, "highest sequence number accepted or found before", 40),
+        "last_size": Field(int, "records in the tree that was seen before", 38),
+        "length": Field(int, "bytes", 1862),
+        "limit": Field(
+            int, "bytes of secret memory beyond the operating system's lock limit", 65536
+        ),
+        "log": Field(str, "the log's random id, 32 hex digits", "8d96…"),
+        "lost": Field(int, "records that a sink will never get", 12),
+        "marker": Field(str, "random digits to search for", "0c9f3b1e5a7d2c84"),
+        "mode": Field(str, "permissions found, octal", "0644"),
+        "name": Field(str, "peer's name, as the peer's bundle claims it", "press-4"),
+        "new": Field(str, "value from now on", "cnsa2"),
+        "old": Field(str, "value until now", "all"),
+        "operator": Field(str, "operating system account that gave the command", "alice"),
+        "path": Field(str, "file or folder concerned", "/var/lib/pqc-iiot"),
+        "peers": Field(int, "how many peers, at least", 2),
+        "predecessor": Field(
+            str, "fingerprint of the bundle that is replaced, 64 hex digits", "7c21…"
+        ),
+        "presented": Field(
+            str, "fingerprint of the bundle that was presented, 64 hex digits", "e3b0…"
+        ),
         "problem": Field(
             str,
             "what is wrong with the head file: missing, unreadable, other_log, ahead or differs",
+            "ahead",
         ),
-        "provider": Field(str, "security provider, by its URI scheme"),
-        "root": Field(str, "root of the log's tree, 64 hex digits"),
-        "sender": Field(str, "sender key id as the frame claims it, hex"),
-        "sequence": Field(int, "sequence number as the frame claims it"),
-        "serial": Field(int, "serial of the key set"),
-        "setting": Field(str, "name of the policy setting"),
-        "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits"),
-        "sink": Field(str, "name of the sink"),
-        "size": Field(int, "records in the log's tree"),
-        "suite": Field(int, "suite id"),
-        "suppressed": Field(str, "name of the event that the limit kept out"),
-        "test": Field(str, "name of the self-test"),
-        "transport": Field(str, "transport by which the frame or bundle came"),
-        "url": Field(str, "where a sink sends to"),
-        "version": Field(str, "version of this package"),
+        "provider": Field(str, "security provider, by its URI scheme", "software"),
+        "root": Field(str, "root of the log's tree, 64 hex digits", "2c26…"),
+        "sender": Field(str, "sender key id as the frame claims it, hex", "7c2119b0aa4e53d1"),
+        "sequence": Field(int, "sequence number as the frame claims it", 40),
+        "serial": Field(int, "serial of the key set", 2),
+        "setting": Field(str, "name of the policy setting", "suites"),
+        "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits", "b94d…"),
+        "sink": Field(str, "name of the sink", "siem"),
+        "size": Field(int, "records in the log's tree", 40),
+        "suite": Field(int, "suite id", 1),
+        "suppressed": Field(
+            str, "name of the event that the limit kept out", "refused_invalid_frame"
+        ),
+        "test": Field(str, "name of the self-test", "ML-KEM-768"),
+        "transport": Field(str, "transport by which the frame or bundle came", "mqtt"),
+        "url": Field(str, "where a sink sends to", "syslog+tls://siem.example:6514"),
+        "version": Field(str, "version of this package", "0.1.0"),
     }
 )
 
@@ -145,7 +161,7 @@ _KEYS = (
           ("fingerprint", "predecessor", "suite", "serial", "provider", "custody", "operator")),
     Event("PQC-2004", "key_unlock_failed", _MEDIUM, "CR 1.11",
           "The passphrase given does not open the key file.",
-          ("provider", "path"), "wrong_passphrase"),
+          ("path",), "wrong_passphrase"),
 )
 
 _PEERS = (

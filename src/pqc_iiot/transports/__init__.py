@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from ..errors import InvalidInputError, TransportError
 
@@ -55,6 +55,9 @@ class Delivery:
 
 class Transport(ABC):
     """One client of one broker, for the event loop it was connected in."""
+
+    name: ClassVar[str]
+    """What the log and the metrics call it."""
 
     @abstractmethod
     async def connect(self) -> None:

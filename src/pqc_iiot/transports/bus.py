@@ -242,13 +242,15 @@ class Bus:
         own = self._node.bundle.encoded
         try:
             if delivery.payload != own:
-                await self._run(partial(self._node.peers.add, delivery.payload, transport="mqtt"))
+                take = partial(self._node.peers.add, transport=self._transport.name)
+                await self._run(partial(take, delivery.payload))
         except PqcIiotError as error:
             log.warning("an announced bundle was refused: %s", error)
         delivery.ack()
 
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
-        incoming = [Incoming(d.payload, d.topic, d.retained) for d in deliveries]
+        via = self._transport.name
+        incoming = [Incoming(d.payload, d.topic, d.retained, via) for d in deliveries]
         results = await self._run(partial(self._node.open_many, incoming))
         for delivery, frame, result in zip(deliveries, incoming, results, strict=True):
             if isinstance(result, PqcIiotError):

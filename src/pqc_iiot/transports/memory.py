@@ -74,6 +74,8 @@ class MemoryBroker:
 class MemoryTransport(Transport):
     """A client of a `MemoryBroker`; made by `MemoryBroker.client`."""
 
+    name = "memory"
+
     def __init__(self, broker: MemoryBroker, client_id: str) -> None:
         self._broker = broker
         self._client_id = client_id

@@ -41,6 +41,8 @@ class MqttTransport(Transport):
     subscriptions included; messages that the broker has not acknowledged are sent again.
     """
 
+    name = "mqtt"
+
     def __init__(
         self, options: MqttOptions, *, on_state: Callable[[bool, str], None] | None = None
     ) -> None:
