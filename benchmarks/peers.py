@@ -1,4 +1,4 @@
-"""A device that knows 100,000 peers: how fast it starts, and finds one of them.
+"""A device that has heard 100,000 peers: how fast it starts, and finds one of them.
 
 The peers' bundles are real, of the default suite, but for one thing: all are signed by the
 same signature key, which saves an hour of making keys. Each has a KEM key, a name and a
@@ -59,15 +59,19 @@ def _bundles(count: int) -> Iterator[Bundle]:
 
 
 def _fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """A device with so many approved peers: their names and key ids."""
+    """A device with so many approved peers, each heard once: their names and key ids."""
     with Node.create(folder, name="hub", provider=_PROVIDER) as node:
         assert node._state is not None
         keystore, store = node._state.keystore, node._state.store
+        freshness = node._state.freshness
         known, bundles = [], _bundles(count)
         while batch := [bundle for bundle, _ in zip(bundles, range(500), strict=False)]:
             with store.transaction():
                 for bundle in batch:
                     keystore._put(_peer(bundle.name, PeerState.APPROVED, bundle))
+                    freshness.stage(bundle.fingerprint, 1, bytes(8))
+                freshness.put_staged()
+            freshness.forget_staged()
             known += [(bundle.name, bundle.kid) for bundle in batch]
     return known
 

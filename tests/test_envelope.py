@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cbor2
@@ -80,6 +81,18 @@ def test_contexts() -> None:
     for context in ("x" * (MAX_CONTEXT + 1), "ä" * MAX_CONTEXT, "\ud800", "a\udfffb"):
         with pytest.raises(InvalidInputError):
             encode_context(context)
+
+
+def test_contexts_from_outside_fill_no_memory() -> None:
+    encode_context("")
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            encode_context(f"{number}/" + "x" * 60_000)
+            encode_context(f"{number}/" + "x" * 200)
+        assert tracemalloc.get_traced_memory()[0] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

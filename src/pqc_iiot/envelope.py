@@ -34,12 +34,16 @@ MAX_OVERHEAD = 8192
 _SUITES = {suite.alg: suite for suite in SUITES.values()}
 
 
-@lru_cache(1024)
 def encode_context(context: str) -> bytes:
     """A context (a topic) as bound into frames: its UTF-8 as an encoded byte string.
 
     `InvalidInputError` where it is no text or longer than `MAX_CONTEXT`.
     """
+    # Long ones are made up by others more often than by us: they are not kept.
+    return _encode_kept(context) if len(context) <= 256 else _encode_context(context)
+
+
+def _encode_context(context: str) -> bytes:
     try:
         encoded = context.encode()
     except UnicodeEncodeError as cause:
@@ -47,6 +51,9 @@ def encode_context(context: str) -> bytes:
     if len(encoded) > MAX_CONTEXT:
         raise InvalidInputError(f"the context has more than {MAX_CONTEXT} bytes")
     return cose.bstr(encoded)
+
+
+_encode_kept = lru_cache(1024)(_encode_context)
 
 
 def parse(frame: bytes) -> Header:
