@@ -46,6 +46,21 @@ def test_one_process_owns_a_folder(pair: Pair) -> None:
     pair.plc = Node.open(pair.folder / "plc")
 
 
+def test_a_lock_file_that_somebody_removed(pair: Pair) -> None:
+    """ "The lock is stale, remove it": the log and the store know better."""
+    frame = pair.frame()
+    (pair.folder / "plc" / "lock").unlink()
+    before = (pair.folder / "plc" / "identity").read_bytes()
+    for open_ in (Node.open, Node.recover):
+        with pytest.raises(StateError):
+            open_(pair.folder / "plc")
+    assert (pair.folder / "plc" / "identity").read_bytes() == before
+    assert pair.plc.open(frame, context="line1/temp")
+    pair.reopen()
+    with pytest.raises(DuplicateError):
+        pair.plc.open(frame, context="line1/temp")
+
+
 FORK = """
 import gc, os, sys
 from pqc_iiot import Node, Policy, StateError
