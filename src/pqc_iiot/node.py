@@ -22,6 +22,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, overload
 
@@ -283,12 +284,15 @@ class Node:
         except StateError:
             raise
         except PqcIiotError as error:
-            known = _described(item)
-            if isinstance(error, ReplayError):
-                with self._lock:
-                    known["last_sequence"] = self._freshness.seen(bytes.fromhex(error.peer))[1]
-            self._refused(error, **known)
+            self._refused(error, partial(self._known, error, item))
             return error
+
+    def _known(self, error: PqcIiotError, item: Incoming | _Admitted) -> dict[str, str | int]:
+        known = _described(item)
+        if isinstance(error, ReplayError):
+            with self._lock:
+                known["last_sequence"] = self._freshness.seen(bytes.fromhex(error.peer))[1]
+        return known
 
     def _admit(self, incoming: Incoming) -> _Admitted:
         frame, policy = incoming.frame, self.policy
@@ -440,9 +444,14 @@ class Node:
     def _check_usable(self) -> None:
         self._usable_state()
 
-    def _refused(self, error: PqcIiotError, **known: str | int) -> None:
+    def _refused(
+        self,
+        error: PqcIiotError,
+        details: Callable[[], dict[str, str | int]] | None = None,
+        **known: str | int,
+    ) -> None:
         if not isinstance(error, InvalidInputError):
-            self.audit.emit_error(error, peer=error.peer, **known)
+            self.audit.emit_error(error, details, peer=error.peer, **known)
 
 
 def _described(item: Incoming | _Admitted) -> dict[str, str | int]:

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -143,18 +143,30 @@ class AuditLog:
         """Record an event of kind 6: for the rooms of the audit floor. Otherwise as `emit`."""
         self._put(EVENTS[event], "", fields)
 
-    def emit_error(self, error: PqcIiotError, /, *, peer: str = "", **fields: Value) -> None:
+    def emit_error(
+        self,
+        error: PqcIiotError,
+        details: Callable[[], Mapping[str, Value]] | None = None,
+        /,
+        *,
+        peer: str = "",
+        **fields: Value,
+    ) -> None:
         """Record the event that stands for an error, found by the error's `code`.
 
         `peer` is the error's own unless given. The caller passes what it knows: fields that
-        this event does not have are left out. An error that is no security event (such as
-        a `TransportError`) leaves none. Raises as `emit` does.
+        this event does not have are left out. `details` gives more of them, and is called
+        only where the limit lets the event pass, so that a flood costs little. An error
+        that is no security event (such as a `TransportError`) leaves none. Raises as `emit`
+        does.
         """
         row = BY_REASON.get(error.code)
         if row is None:
             return
         if self._limiter is not None and self._is_suppressed(row, peer or error.peer):
             return
+        if details is not None:
+            fields = {**fields, **details()}
         if unknown := fields.keys() - FIELDS.keys():
             raise ValueError(f"no field {min(unknown)!r} in the audit catalogue")
         known = {name: value for name, value in fields.items() if name in row.fields}
