@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,16 @@ from notes import make_signer, write
 from pqc_iiot._core import merkle_root
 from pqc_iiot.audit import AuditLog, AuditRecord, VerifyReport, tail, verify
 from pqc_iiot.audit import notary as notary_module
+from pqc_iiot.audit import tiles as tiles_module
 from pqc_iiot.audit.checkpoint import Checkpoint, make_origin
 from pqc_iiot.audit.find import find_leaves, find_line
-from pqc_iiot.audit.journal import checkpoints_path, last_checkpoint, read_checkpoints
+from pqc_iiot.audit.head import Head
+from pqc_iiot.audit.journal import (
+    CheckpointWriter,
+    checkpoints_path,
+    last_checkpoint,
+    read_checkpoints,
+)
 from pqc_iiot.audit.merkle import leaf_hash
 from pqc_iiot.audit.record import NO_HASH
 from pqc_iiot.audit.segments import Retention, closed_files
@@ -135,6 +143,7 @@ def test_another_key_signs_from_now_on(log: Path) -> None:
     with AuditLog(log, device="press-4") as writer:
         writer.sign_with(SIGNER)
         writer.emit("key_rotated")
+        assert writer.flush()
         writer.sign_with(other, [KEY])
         assert writer.flush()
         assert newest(log).signed_by([other.key]), "at once"
@@ -244,6 +253,18 @@ def test_a_file_of_checkpoints_that_is_none_is_said_so(log: Path) -> None:
     assert kinds(verify(log)) == {"checkpoint"}
 
 
+def test_the_last_line_is_looked_at_as_a_whole(log: Path) -> None:
+    """No line behind it vouches for it, nor does a checkpoint for this one."""
+    with AuditLog(log, device="press-4") as writer:
+        for _ in range(5):
+            writer.emit("started")
+    whole = log.read_bytes()
+    at = whole.rindex(b'"severity":')
+    log.write_bytes(whole[:at] + b'"severely"' + whole[at + 10 :])
+    log.with_suffix(".head").unlink()
+    assert kinds(verify(log)) == {"unreadable"}
+
+
 def test_tiles_that_lie_are_found_and_made_again(log: Path) -> None:
     tile = tiles_path(log) / "tile/0/000"
     right = tile.read_bytes()
@@ -283,6 +304,35 @@ def test_the_writer_makes_damaged_tiles_again(log: Path, damage: str) -> None:
 # What the device itself refuses to sign.
 
 
+def edit_unsigned(log: Path) -> None:
+    """Records behind the last checkpoint, as after a kill, one of them changed."""
+    with AuditLog(log, device="press-4") as writer:
+        for sequence in range(900, 920):
+            writer.emit("refused_replay", sequence=sequence)
+    log.write_bytes(log.read_bytes().replace(b'"sequence":910}', b'"sequence":911}'))
+
+
+def edit_first_unsigned(log: Path) -> None:
+    size = newest(log).size
+    with AuditLog(log, device="press-4") as writer:
+        writer.emit("started")
+    all_ = lines(log)
+    all_[size - 1] = all_[size - 1].replace(b"checkpoint", b"checkpeint")
+    first = AuditRecord.parse(all_[size])
+    assert first is not None
+    prev = sha256(b"\0" + all_[size - 1]).hexdigest()
+    chained = [*all_[:size], replace(first, prev=prev).encode()]
+    log.write_bytes(b"".join(line + b"\n" for line in chained))
+    log.with_suffix(".head").unlink()
+
+
+def take_over(log: Path) -> None:
+    """All of it by somebody else, under another key."""
+    for path in log.parent.glob("audit.*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write(log, make_signer(), 300)
+
+
 def lose_records(log: Path) -> None:
     kept = lines(log)
     log.write_bytes(b"\n".join(kept[: len(kept) // 2]) + b"\n")
@@ -293,6 +343,9 @@ def lose_records(log: Path) -> None:
     "damage",
     [
         lose_records,
+        edit_unsigned,
+        edit_first_unsigned,
+        take_over,
         rewrite_lines(lambda all_: [*all_[:-20], *[all_[20]] * 40]),
         lambda log: forge(
             log, replace(newest(log), size=newest(log).size + 1, lines=()).signed(make_signer())
@@ -449,3 +502,53 @@ def test_a_writer_killed_at_every_point_continues_every_checkpoint_it_told(
     )
     assert done.returncode == 0, done.stderr.decode()
     assert int(done.stdout) > 60
+
+
+def test_what_a_checkpoint_covers_is_on_disk_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "audit.log"
+    synced: set[Path] = set()
+    checked = []
+    sync, append = tiles_module._sync, CheckpointWriter.append
+
+    def record(path: Path) -> None:
+        synced.add(path)
+        sync(path)
+
+    def check_first(self: CheckpointWriter, checkpoint: Checkpoint) -> None:
+        top = tiles_path(log)
+        tree = {path for path in [top, *top.rglob("*")] if not path.name.startswith("checkpoint")}
+        assert tree | {log.parent} <= synced
+        head = Head.read(log)
+        assert head is not None
+        assert head.seq == checkpoint.size, "and so are the records"
+        checked.append(checkpoint)
+        append(self, checkpoint)
+
+    monkeypatch.setattr(tiles_module, "_sync", record)
+    monkeypatch.setattr(CheckpointWriter, "append", check_first)
+    write(log, SIGNER, 3, 300)
+    write(log, SIGNER, 700)
+    monkeypatch.setattr(notary_module, "MAX_UNSIGNED", 50)
+    with AuditLog(log, device="press-4") as writer:
+        writer.sign_with(SIGNER)
+        assert writer.flush()  # the head file is not due again for a second
+        before = len(checked)
+        for _ in range(60):
+            writer.emit("started")
+        while len(checked) == before:
+            threading.Event().wait(0.01)
+    synced.clear()
+    monkeypatch.setattr(tiles_module, "_MANY", 0)
+    called: list[Path] = []
+    monkeypatch.setattr(tiles_module, "_sync_filesystem", called.append)
+    monkeypatch.setattr(CheckpointWriter, "append", append)
+    write(log, SIGNER, 10)
+    assert set(called) == {tiles_path(log)}
+
+
+def test_many_tiles_are_made_durable_at_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles_module, "_MANY", 0)
+    write(log, SIGNER, 600)
+    assert verify(log, keys=[KEY]).ok

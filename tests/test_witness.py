@@ -230,9 +230,33 @@ def test_junk_is_refused_and_changes_nothing(pair: Pair, payload: bytes) -> None
 
 
 def test_a_message_under_another_context_is_none(pair: Pair) -> None:
-    message = pair.plc.open(pair.frame(b"old 0\n\n"), context="line1/temp")
+    checkpoint = pair.sensor.audit.checkpoint()
+    assert checkpoint is not None
+    frame = pair.frame(b"old 0\n\n" + checkpoint.encode())
     with pytest.raises(InvalidFrameError):
-        pair.plc.witness.receive(message)
+        pair.plc.witness.receive(pair.plc.open(frame, context="line1/temp"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda seen: replace(seen, origin=seen.origin[:-32] + "0" * 32),
+        lambda seen: replace(seen, size=seen.size - 1),
+        lambda seen: replace(seen, root=seen.root[::-1]),
+    ],
+)
+def test_another_history_cannot_hide_behind_a_proof_from_elsewhere(
+    pair: Pair, other: Callable[[Checkpoint], Checkpoint]
+) -> None:
+    exchange(pair.sensor, pair.plc)
+    seen = pair.plc.witness.seen("sensor")
+    assert seen is not None
+    signer = note_signer(pair.sensor._identity.current)
+    forked = replace(other(seen), lines=()).signed(signer)
+    for old in (b"0", b"1", b"%d" % seen.size):
+        assert send(pair, b"old " + old + b"\n\n" + forked.encode()) is not None
+        assert names(pair.plc)[-1] == "peer_history_changed"
+    assert pair.plc.witness.contradiction("sensor") == forked
 
 
 def test_a_forged_cosignature_is_not_kept(pair: Pair) -> None:

@@ -128,31 +128,33 @@ class Evidence:
 
     def _restore(self, head: Head) -> Frontier:
         """The tree's right edge: at the last checkpoint from tiles, from there by the log."""
-        frontier = Frontier()
+        frontier, previous = Frontier(), b""
         if self.last is not None:
-            frontier = Tiles(self._path, self.last.size).frontier(self.last.size)
+            size = self.last.size
+            tiles = Tiles(self._path, size)
+            frontier, previous = tiles.frontier(size), tiles.root(size - 1, size)
             if frontier.root() != self.last.root:  # torn tiles, or changed ones
                 frontier = Frontier()
-                self._grow(frontier, self.last.size)
+                previous = self._grow(frontier, size, b"")
                 if frontier.root() != self.last.root:
                     raise _contradiction("the log is not what the last checkpoint says")
-        last = self._grow(frontier, head.seq)
-        if last and last.hex() != head.hash:
-            raise _contradiction("the log does not end with its last record")
+        self._grow(frontier, head.seq, previous)
         return frontier
 
-    def _grow(self, frontier: Frontier, size: int) -> bytes:
-        """Adds what the log has, up to this size; the last hash."""
-        leaves = b""
+    def _grow(self, frontier: Frontier, size: int, previous: bytes) -> bytes:
+        """Adds what the log has behind the record with this hash, up to this size; the last
+        hash."""
         while frontier.size < size:
             end = min(size, frontier.size + MAX_UNSIGNED)
-            found = find_leaves(self._path, frontier.size, end)
-            if found is None:
-                raise _contradiction(f"a record from {frontier.size + 1} to {end} is missing")
-            for tile in frontier.extend(found):
+            leaves = find_leaves(self._path, frontier.size, end, previous)
+            if leaves is None:
+                raise _contradiction(
+                    f"one of the records {frontier.size + 1} to {end} is missing or was changed"
+                )
+            for tile in frontier.extend(leaves):
                 self._tiles.write(*tile)
-            leaves = found
-        return leaves[-HASH_SIZE:]
+            previous = leaves[-HASH_SIZE:]
+        return previous
 
 
 def _contradiction(message: str) -> StateError:

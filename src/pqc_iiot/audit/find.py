@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+from binascii import hexlify
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .merkle import HASH_SIZE, leaf_hash
+from .merkle import leaf_hash
 from .record import MAX_LINE
 from .segments import closed_files, last_seq_of
 
@@ -40,11 +41,17 @@ def find_lines(log: Path, first: int, end: int) -> Iterator[bytes]:
                 found = True
 
 
-def find_leaves(log: Path, begin: int, end: int) -> bytes | None:
-    """The leaf hashes with these indexes (record `seq` has index `seq` - 1); None if a
-    record is missing."""
-    hashes = b"".join(map(leaf_hash, find_lines(log, begin + 1, end + 1)))
-    return hashes if len(hashes) == (end - begin) * HASH_SIZE else None
+def find_leaves(log: Path, begin: int, end: int, previous: bytes = b"") -> bytes | None:
+    """The leaf hashes with these indexes (record `seq` has index `seq` - 1), of records that
+    follow each other, and the one with the hash `previous` if that is given; None if a record
+    is missing or does not follow."""
+    hashes = []
+    for line in find_lines(log, begin + 1, end + 1):
+        if previous and not line.endswith(b'"prev":"%b"}' % hexlify(previous)):
+            return None
+        previous = leaf_hash(line)
+        hashes.append(previous)
+    return b"".join(hashes) if len(hashes) == end - begin else None
 
 
 def _files(log: Path, seq: int) -> Iterator[Path]:
