@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from brokers import Mosquitto, Start
 from devices import Pair, copy, introduce, make
 from pqc_iiot import Node
 
 MEMORY = Path("/dev/shm")
+
+# A machine may be busy: no test depends on being fast.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
