@@ -1,14 +1,27 @@
-/* Preloaded, it ends the process by SIGKILL in front of the n-th call of its main thread
- * that changes a file: so that a test can stop a device at every point where it could lose
- * power. `crash_at(n)` arms it; calls of other threads (the log's writer) do not count. */
+/* Preloaded, it stops a device wherever it could lose power.
+ *
+ * `crash_at(n)` ends the process by SIGKILL in front of the n-th call of its main thread that
+ * changes a file; calls of other threads (the log's writer) do not count.
+ *
+ * `keep_durable(root, mirror)` keeps in `mirror` what a disk that has just lost power would
+ * hold of the folder `root`: of each file the content of its last fsync, and the names of the
+ * folder's last fsync. Nothing that was only written survives there. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 static long left;
+static char root[PATH_MAX], mirror[PATH_MAX];
+static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
 
 void crash_at(long calls) { left = calls; }
 
@@ -17,22 +30,95 @@ static void count(void) {
         kill(getpid(), SIGKILL);
 }
 
-#define WRAP(result, name, parameters, arguments)                 \
-    result name parameters {                                      \
-        static result (*real) parameters;                         \
-        if (!real) real = (result (*) parameters)dlsym(RTLD_NEXT, #name); \
-        count();                                                  \
-        return real arguments;                                    \
-    }
+/* A file is known by its inode and its birth: inodes are used again. */
+static void key_of(int fd, const char *name, char *key, size_t size) {
+    struct statx found;
+    int flags = AT_SYMLINK_NOFOLLOW | (*name ? 0 : AT_EMPTY_PATH);
+    if (statx(fd, name, flags, STATX_INO | STATX_BTIME, &found)) found.stx_ino = 0;
+    snprintf(key, size, "%llu-%lld-%u", (unsigned long long)found.stx_ino,
+             (long long)found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
+}
 
-WRAP(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size))
-WRAP(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
-WRAP(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
-WRAP(int, fsync, (int fd), (fd))
-WRAP(int, fdatasync, (int fd), (fd))
-WRAP(int, ftruncate, (int fd, off_t size), (fd, size))
-WRAP(int, ftruncate64, (int fd, off64_t size), (fd, size))
-WRAP(int, rename, (const char *from, const char *to), (from, to))
-WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to))
-WRAP(int, unlink, (const char *path), (path))
-WRAP(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags))
+/* Raw calls, so that what is done here is neither counted nor kept. */
+static void put(const char *name, int from, const char *text, size_t length) {
+    char path[2 * PATH_MAX], beside[2 * PATH_MAX + 8], data[65536];
+    snprintf(path, sizeof path, "%s/%s", mirror, name);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    int to = syscall(SYS_openat, AT_FDCWD, beside, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ssize_t got;
+    for (off_t at = 0; from >= 0 && (got = pread(from, data, sizeof data, at)) > 0; at += got)
+        syscall(SYS_write, to, data, got);
+    if (from < 0) syscall(SYS_write, to, text, length);
+    syscall(SYS_close, to);
+    syscall(SYS_renameat2, AT_FDCWD, beside, AT_FDCWD, path, 0);
+}
+
+static void keep_names(void) {
+    static char text[1 << 16];
+    size_t length = 0;
+    DIR *folder = opendir(root);
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (entry->d_type != DT_REG) continue;
+        char key[128];
+        key_of(dirfd(folder), entry->d_name, key, sizeof key);
+        length += snprintf(text + length, sizeof text - length, "%s %s\n", key, entry->d_name);
+    }
+    if (folder) closedir(folder);
+    put("names", -1, text, length);
+}
+
+static int keep(int fd, int result) {
+    char link[64], path[PATH_MAX], key[128], reopened[64];
+    if (result || !*root) return result;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0 || strncmp(path, root, strlen(root))) return result;
+    path[length] = 0;
+    pthread_mutex_lock(&keeping);
+    if (!strcmp(path, root)) {
+        keep_names();
+    } else if (!strchr(path + strlen(root) + 1, '/')) {
+        snprintf(reopened, sizeof reopened, "/proc/self/fd/%d", fd);
+        int readable = syscall(SYS_openat, AT_FDCWD, reopened, O_RDONLY | O_CLOEXEC);
+        key_of(fd, "", key, sizeof key);
+        put(key, readable, NULL, 0);
+        syscall(SYS_close, readable);
+    }
+    pthread_mutex_unlock(&keeping);
+    return result;
+}
+
+void keep_durable(const char *new_root, const char *new_mirror) {
+    snprintf(root, sizeof root, "%s", new_root);
+    snprintf(mirror, sizeof mirror, "%s", new_mirror);
+    DIR *folder = opendir(root);
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (entry->d_type != DT_REG) continue;
+        int fd = openat(dirfd(folder), entry->d_name, O_RDONLY | O_CLOEXEC);
+        keep(fd, 0);
+        close(fd);
+    }
+    if (folder) closedir(folder);
+    keep_names();
+}
+
+#define WRAP(result, name, parameters, arguments, after)                  \
+    result name parameters {                                              \
+        static result (*real) parameters;                                 \
+        if (!real) real = (result (*) parameters)dlsym(RTLD_NEXT, #name); \
+        count();                                                          \
+        return after(real arguments);                                     \
+    }
+#define SYNCED(result) keep(fd, result)
+
+WRAP(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), )
+WRAP(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at), )
+WRAP(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at), )
+WRAP(int, fsync, (int fd), (fd), SYNCED)
+WRAP(int, fdatasync, (int fd), (fd), SYNCED)
+WRAP(int, ftruncate, (int fd, off_t size), (fd, size), )
+WRAP(int, ftruncate64, (int fd, off64_t size), (fd, size), )
+WRAP(int, rename, (const char *from, const char *to), (from, to), )
+WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), )
+WRAP(int, unlink, (const char *path), (path), )
+WRAP(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags), )

@@ -1,7 +1,9 @@
 """Devices stopped in front of every single call that changes a file, one after the other.
 
 What a device said it had done is so afterwards, and what it had not done it does then. That
-holds for calls that SQLite makes as much as for our own: see crash.c."""
+holds for calls that SQLite makes as much as for our own, and it holds twice: with everything
+that was written, as after SIGKILL, and with nothing but what was synced, as after the worst
+of power cuts. See crash.c."""
 
 from __future__ import annotations
 
@@ -32,18 +34,38 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     zygote.close()
 
 
-def points(zygote: Zygote, job: str, folder: Path, *arguments: Path) -> Iterator[tuple[int, Path]]:
-    """Runs a job to each of its crash points, each time with copies of a folder's content:
-    the point and the folder. Ends after the job has come to its own end."""
-    point, status = 0, KILLED
+def points(zygote: Zygote, job: str, folder: Path, *arguments: Path) -> Iterator[Path]:
+    """Runs a job to each of its crash points, each time with copies of a folder's content,
+    until it has come to its own end. Gives a folder with `device` and `journal` for each
+    point, once as the kernel has it and once as the disk has it."""
+    status = KILLED
+    point = 0
     while status == KILLED:
         point += 1
         life = folder.with_name(f"life{point}")
         shutil.copytree(folder, life)
+        (life / "mirror").mkdir()
         status = zygote.run(job, life / "device", life / "journal", *arguments, crash_at=point)
-        yield point, life
-        shutil.rmtree(life)
+        cut = folder.with_name(f"cut{point}")
+        after_power_cut(life, cut)
+        for found in (life, cut):
+            yield found
+            shutil.rmtree(found)
     assert status == 0, "the job failed, see its traceback"
+
+
+def after_power_cut(life: Path, cut: Path) -> None:
+    """Puts together what was durable. The journal is the test's own, and stays."""
+    (cut / "device").mkdir(0o700, parents=True)
+    if (life / "journal").exists():
+        shutil.copy2(life / "journal", cut / "journal")
+    for line in (life / "mirror" / "names").read_text().splitlines():
+        key, _, name = line.partition(" ")
+        file = cut / "device" / name
+        file.touch(0o600)
+        kept = life / "mirror" / key
+        if kept.exists():  # else its name is durable, and no byte of it
+            file.write_bytes(kept.read_bytes())
 
 
 def test_a_life_at_every_point(devices: Path, pair: Pair, tmp_path: Path, zygote: Zygote) -> None:
@@ -58,13 +80,13 @@ def test_a_life_at_every_point(devices: Path, pair: Pair, tmp_path: Path, zygote
     (tmp_path / "made" / "plc").rename(template / "device")
 
     total = 0
-    for point, life in points(zygote, "live", template, tmp_path / "frames", tmp_path / "bundle"):
-        total = point
+    for life in points(zygote, "live", template, tmp_path / "frames", tmp_path / "bundle"):
+        total += 1
         done = entries(life / "journal")
         said = {word: [line[-1] for line in done if line[0] == word] for word, *_ in done}
         with Node.open(life / "device") as plc:
             check(plc, frames, said)
-    assert total > 100
+    assert total > 200
 
 
 def check(plc: Node, frames: list[bytes], said: dict[str, list[str]]) -> None:
@@ -96,7 +118,7 @@ def test_a_creation_at_every_point(tmp_path: Path, zygote: Zygote) -> None:
     template = tmp_path / "template"
     template.mkdir()
     ends = set()
-    for _, life in points(zygote, "create", template):
+    for life in points(zygote, "create", template):
         ends.add(usable(life / "device"))
         if entries(life / "journal"):
             assert usable(life / "device") == "opened"
@@ -125,7 +147,7 @@ def test_a_recovery_at_every_point(devices: Path, tmp_path: Path, zygote: Zygote
     (tmp_path / "plc").rename(template / "device")
     (template / "device" / "anchor").unlink()
     before = (template / "device" / "bundle").read_bytes()
-    for _, life in points(zygote, "recover", template):
+    for life in points(zygote, "recover", template):
         done = entries(life / "journal")
         if not done:
             assert usable(life / "device") in ("opened", "recovered")

@@ -196,6 +196,8 @@ def main() -> None:
         if child == 0:
             try:
                 if library and crash_at:
+                    mirror = Path(arguments[0]).with_name("mirror")
+                    library.keep_durable(arguments[0].encode(), str(mirror).encode())
                     library.crash_at(ctypes.c_long(crash_at))
                 JOBS[job](*arguments)
             except BaseException:
