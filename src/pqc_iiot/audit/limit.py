@@ -66,6 +66,7 @@ class Limiter:
         self._all_full_at: dict[str, float] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._since_report = 0
+        self._crowded = self._limit.peers // 2  # from there on it matters who was here last
         self._margin = (self._limit.burst - 1) * self._limit.interval
         self._all_margin = (self._limit.all_burst - 1) * self._limit.all_interval
         self.total = 0
@@ -85,10 +86,13 @@ class Limiter:
                 self._draw(key, max(full_at, now) + self._limit.interval)
                 self._all_full_at[event] = max(all_full_at, now) + self._limit.all_interval
                 return 0
-            self._draw(key, full_at)
-            if key not in self._counts and len(self._counts) >= self._limit.peers:
+            if len(self._full_at) >= self._crowded:
+                self._draw(key, full_at)
+            count = self._counts.get(key, 0)
+            if not count and len(self._counts) >= self._limit.peers:
                 key = event, ""
-            self._counts[key] = self._counts.get(key, 0) + 1
+                count = self._counts.get(key, 0)
+            self._counts[key] = count + 1
             self.total += 1
             self._since_report += 1
             if self._since_report == 1:
