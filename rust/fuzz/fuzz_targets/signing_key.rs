@@ -13,7 +13,8 @@ fuzz_target!(|input: &[u8]| {
         encoded.resize(sig.private_key_len(), 0);
         encoded[0] = if sig == Sig::Falcon512 { 0x59 } else { 0x5a };
     }
-    if let Ok(key) = SecretBytes::copy_from(&encoded).and_then(|e| SigningKey::from_encoded(sig, e)) {
+    if let Ok(key) = SecretBytes::copy_from(&encoded).and_then(|e| SigningKey::from_encoded(sig, e))
+    {
         assert_eq!(key.public_key().len(), sig.public_key_len());
     }
 });
