@@ -39,6 +39,15 @@ def test_a_new_folder_belongs_to_its_owner_alone(tmp_path: Path) -> None:
     folder.close()
 
 
+def test_a_new_folder_is_there_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("pqc_iiot.folder.sync_folder", synced.append)
+    StateFolder(tmp_path / "state", create=True).close()
+    assert synced == [tmp_path]
+
+
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="there is no state folder") as caught:
         StateFolder(tmp_path / "none")
