@@ -46,6 +46,8 @@ def test_the_commands_are_these() -> None:
         *("peer", "peer add", "peer pending", "peer approve", "peer list", "peer show"),
         *("peer revoke", "seal", "open", "send", "listen", "inspect", "status", "doctor"),
         *("policy", "policy show", "policy set", "audit", "audit tail", "audit verify"),
+        *("audit search", "audit export", "audit stats", "audit report", "audit checkpoint"),
+        *("audit prove", "audit check", "audit consistency", "audit witness"),
         *("audit sinks", "audit sinks list", "audit sinks add", "audit sinks remove"),
         *("audit sinks test", "bench", "demo"),
     }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..audit import AuditRecord, Severity, follow, tail, verify
+from ..audit import follow, tail, verify
 from ..errors import StateError
 from ..identity import note_key, public_bundle
 from ..state import AUDIT_FILE
-from . import evidence, output, sinks
+from . import audit_read, evidence, output, sinks
+from .audit_read import File
 from .base import Shell, command, group
 
 if TYPE_CHECKING:
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 
     from ..audit import VerifyReport
 
-File = Annotated[
-    Path | None, typer.Option("--file", metavar="FILE", help="Another log than this device's.")
-]
-
-_STYLES = {Severity.MEDIUM: "yellow", Severity.HIGH: "red", Severity.CRITICAL: "bold red"}
-
 
 def register(app: typer.Typer) -> None:
     """Adds these commands."""
     audit = group(app, "audit", "The log of security events.", panel="Device")
     command(audit, "tail")(tail_)
     command(audit, "verify")(verify_)
+    audit_read.register(audit)
     evidence.register(audit)
     sinks.register(audit)
 
@@ -47,13 +42,9 @@ def tail_(
 ) -> None:
     """Shows the last records; as JSON, exactly as they stand in the log."""
     path = file or shell.state / AUDIT_FILE
-    console = output.console()
+    show = audit_read.record_printer(shell)
     for record in follow(path, lines) if follow_ else tail(path, lines):
-        if shell.json:
-            print(record.encode().decode("ascii"), flush=True)
-        else:
-            style = _STYLES.get(record.severity)
-            console.print(_line(record), style=style, soft_wrap=True)
+        show(record)
 
 
 def verify_(
@@ -78,13 +69,6 @@ def verify_(
             "keep the file as it is, and compare it with a copy or with a hash kept elsewhere",
         )
         raise typer.Exit(1)
-
-
-def _line(record: AuditRecord) -> str:
-    detail = " ".join(f"{name}={value}" for name, value in record.detail.items())
-    peer = f"peer={record.peer[:16]}" if record.peer else ""
-    parts = (record.time, f"#{record.seq}", record.id, record.severity.label, record.event)
-    return output.escape(" ".join(filter(None, (*parts, peer, detail))))
 
 
 def _summary(report: VerifyReport) -> RenderableType:

@@ -66,6 +66,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
+def draws_blocks() -> bool:
+    """Whether standard output can show bars of Unicode's block elements."""
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
 def table(*columns: str, rows: Iterable[Sequence[str]]) -> RenderableType:
     """A table for people; cells are escaped and folded, never cut."""
     from rich import box

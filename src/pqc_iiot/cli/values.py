@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import typer
 
+from ..audit import Severity
 from ..bundle import check_name, parse_fingerprint
 from ..errors import InvalidInputError, PqcIiotError
 from ..providers import Custody
@@ -42,6 +43,15 @@ def custody(text: str) -> Custody:
     except KeyError:
         known = ", ".join(each.name.lower() for each in Custody)
         raise InvalidInputError(f"{text[:80]!r} is no custody", hint=f"known: {known}") from None
+
+
+def severity_label(text: str) -> Severity:
+    """A severity by its name."""
+    try:
+        return Severity[text.upper()]
+    except KeyError:
+        known = ", ".join(each.label for each in Severity)
+        raise InvalidInputError(f"{text[:80]!r} is no severity", hint=f"known: {known}") from None
 
 
 def peer_words(words: Sequence[str]) -> str:
