@@ -45,7 +45,8 @@ class StateFolder:
     def _create(self) -> None:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(self.path.parent)
+            with contextlib.suppress(PermissionError):  # Entering it is all that it takes.
+                sync_folder(self.path.parent)
         except OSError as cause:
             raise StateError(f"{self.path} cannot be made: {cause.strerror}") from cause
         self._require_empty()
