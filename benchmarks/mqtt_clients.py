@@ -324,7 +324,6 @@ def spelled(version: int) -> str:
 
 
 def play(client: str, role: str, port: int, version: int, qos: int) -> None:
-    # One side, in a process of its own.
     when = globals()[f"{client}_{role}"](port, version, qos)
     if inspect.iscoroutine(when):
         when = asyncio.run(when)
@@ -371,8 +370,7 @@ def main(clients: list[str]) -> None:
         )
         broker = subprocess.Popen([program, "-c", config])
         try:
-            results = {}
-            # Round after round, so that a busy moment is nobody's own.
+            results = {}  # round after round, so that a busy moment is nobody's own
             for _ in range(RUNS):
                 for qos, client, version in itertools.product((0, 1), clients, (5, 4)):
                     runs = results.setdefault((qos, client, version), [])
