@@ -1,0 +1,33 @@
+"""Sessions: an authenticated handshake once, then small packets at the speed of AES.
+
+`Sessions` holds all sessions of a device, without I/O and without a clock: inputs are the
+time and what arrived, outputs are outcomes. See docs/sessions.md for the protocol.
+"""
+
+from __future__ import annotations
+
+from .limits import Limits
+from .outcome import (
+    Delivered,
+    Ended,
+    Established,
+    Fate,
+    Outcome,
+    Refused,
+    Report,
+    Send,
+)
+from .table import Sessions
+
+__all__ = [
+    "Delivered",
+    "Ended",
+    "Established",
+    "Fate",
+    "Limits",
+    "Outcome",
+    "Refused",
+    "Report",
+    "Send",
+    "Sessions",
+]

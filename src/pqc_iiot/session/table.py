@@ -1,0 +1,199 @@
+"""All sessions of a device: by id for what arrives, by peer for what goes out.
+
+Without I/O, and without a clock of its own: every call brings `now`, monotonic seconds.
+What comes of it (frames to send, deliveries, reports) is collected by `take`.
+
+Before a handshake message costs anything: its size, whether its sender is trusted, a
+token of the claimed sender's and one of all. What belongs to a session costs a look into
+a table before it is opened.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable
+
+from ..errors import InvalidFrameError, PqcIiotError, TransportError
+from ..identity import OwnKeys
+from ..keystore import Peer
+from . import frames
+from .channel import NEVER, Channel
+from .frames import ID_SIZE, Frame, Kind
+from .limits import Bucket, Limits
+from .outcome import Outcome, Refused
+from .peer import Holder, Initiating, Link, Responding
+
+_BUCKETS = 4096
+
+
+class Sessions:
+    """`own` gives this device's current keys; `trusted` the peer with a key id, or raises
+    `UnknownPeerError`, `RevokedPeerError` or `PolicyError`. Not thread-safe."""
+
+    def __init__(
+        self,
+        own: Callable[[], OwnKeys],
+        trusted: Callable[[bytes], Peer],
+        limits: Limits | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.own, self._trusted, self._random = own, trusted, random
+        self._links: dict[bytes, Link] = {}
+        self._by_id: dict[bytes, Holder] = {}
+        self._buckets: dict[bytes, Bucket] = {}
+        self._total = Bucket(self.limits.total_rate, self.limits.total_burst)
+        self._outcomes: list[Outcome] = []
+        self._due: list[tuple[float, int, Link]] = []
+        self._scheduled: dict[int, float] = {}
+        self.half_open = 0
+
+    # What comes of it
+
+    def take(self) -> list[Outcome]:
+        """Everything since the last time, in order."""
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do; infinite if never."""
+        return self._due[0][0] if self._due else NEVER
+
+    def count(self) -> int:
+        """Peers with a session that is ready to send."""
+        return sum(link.current is not None for link in self._links.values())
+
+    def has(self, fingerprint: bytes) -> bool:
+        """Whether there is a session with this peer that is ready to send."""
+        link = self._links.get(fingerprint)
+        return link is not None and link.current is not None
+
+    # Calls
+
+    def send(self, now: float, peer: Peer, context: str, payload: bytes, token: int) -> None:
+        """Hands a message over. Its `Report` comes with `token`; a session is set up where
+        there is none. `TransportError` where too many wait: then it was not taken."""
+        link = self._links.get(peer.fingerprint)
+        if link is None:
+            link = self._links[peer.fingerprint] = Link(self, peer)
+        link.send(now, context, payload, token)
+        self._schedule(link)
+
+    def receive(self, now: float, data: bytes, context: str | None) -> None:
+        """Takes what arrived, under a topic or, with None, in this device's inbox. What is
+        refused has changed nothing, and is among the outcomes."""
+        link: Link | None = None
+        try:
+            frame = frames.parse(data)
+            if frame.kind is Kind.MESSAGE_1:
+                link = self._caller(now, frame)
+                link.on_message_1(now, frame.message)
+            else:
+                holder = self._by_id.get(frame.who)
+                if holder is None:
+                    raise InvalidFrameError("no session here has this id")
+                link = holder.link
+                self._dispatch(now, holder, frame, context)
+        except PqcIiotError as error:
+            self._outcomes.append(Refused(error, link.peer.fingerprint if link else b""))
+            if link is None:
+                return
+            if link.idle:
+                self._links.pop(link.peer.fingerprint, None)
+                return
+        self._schedule(link)
+
+    def tick(self, now: float) -> None:
+        """Does what is due: repeats, asks, answers, gives up, wipes."""
+        while self._due and self._due[0][0] <= now:
+            at, _, link = heapq.heappop(self._due)
+            if self._scheduled.get(id(link)) != at:
+                continue
+            del self._scheduled[id(link)]
+            again = link.tick(now)
+            if link.idle:
+                self._links.pop(link.peer.fingerprint, None)
+            else:
+                self._schedule(link, max(again, now + 1e-3))
+
+    def end(self, fingerprint: bytes) -> None:
+        """Ends everything with this peer, in both directions, before it returns."""
+        link = self._links.pop(fingerprint, None)
+        if link is not None:
+            link.end()
+            self._scheduled.pop(id(link), None)
+
+    def close(self) -> None:
+        """Ends everything with everybody."""
+        for fingerprint in list(self._links):
+            self.end(fingerprint)
+
+    # Inside
+
+    def _dispatch(self, now: float, holder: Holder, frame: Frame, context: str | None) -> None:
+        link, role = holder.link, holder.role
+        match frame.kind, role:
+            case Kind.PACKET, Channel():
+                carried = link.on_packet(now, role, frame.message, context)
+                if carried:
+                    inner = frames.parse(carried)
+                    if inner.kind is not Kind.MESSAGE_1 or inner.who != link.peer.bundle.kid:
+                        raise InvalidFrameError("the packet carries another handshake message")
+                    link.on_message_1(now, inner.message)
+            case Kind.MESSAGE_2, Initiating():
+                link.on_message_2(now, role, frame.message)
+            case Kind.MESSAGE_4, Initiating():
+                holder.role = link.on_message_4(now, role, frame.message)
+            case Kind.MESSAGE_3, Responding():
+                holder.role = link.on_message_3(now, frame.who, role, frame.message)
+            case Kind.MESSAGE_3, Channel():
+                link.on_message_3_again(role, frame.message)
+            case Kind.MESSAGE_4, Channel():
+                role.ask(now)  # Message 4 came twice: the peer has not heard from us yet.
+            case _:
+                raise InvalidFrameError("the session with this id is at another step")
+
+    def _caller(self, now: float, frame: Frame) -> Link:
+        """Whoever message 1 claims to be from, if it may cost something."""
+        peer = self._trusted(frame.who)
+        bucket = self._buckets.get(frame.who)
+        if bucket is None:
+            if len(self._buckets) >= _BUCKETS:
+                self._buckets.clear()
+            bucket = Bucket(self.limits.sender_rate, self.limits.sender_burst)
+            self._buckets[frame.who] = bucket
+        if not (bucket.take(now) and self._total.take(now)):
+            raise TransportError("too many handshakes at once")
+        link = self._links.get(peer.fingerprint)
+        if link is None:
+            link = self._links[peer.fingerprint] = Link(self, peer)
+        return link
+
+    def _schedule(self, link: Link, at: float | None = None) -> None:
+        if at is None:
+            current = link.current
+            at = link.next() if link.busy or current is None else current.due
+        known = self._scheduled.get(id(link), NEVER)
+        if at < known:
+            self._scheduled[id(link)] = at
+            heapq.heappush(self._due, (at, id(link), link))
+
+    # For the links
+
+    def claim(self, holder: Holder) -> bytes:
+        """See `Hub`."""
+        while True:
+            session_id = self._random(ID_SIZE)
+            if session_id not in self._by_id:
+                self._by_id[session_id] = holder
+                return session_id
+
+    def release(self, session_id: bytes) -> None:
+        """See `Hub`."""
+        self._by_id.pop(session_id, None)
+
+    def emit(self, outcome: Outcome) -> None:
+        """See `Hub`."""
+        self._outcomes.append(outcome)
