@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import inspect
 import os
 import resource
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from core_operations import STILL_WORKS, names, operations
 from pqc_iiot import _core
 from pqc_iiot._core import KemPrivateKey, KemPublicKey, Secret, SigPrivateKey, SigPublicKey
 from pqc_iiot.errors import ProviderError, SelfTestError
@@ -29,7 +29,6 @@ from pqc_iiot.suites import (
     ML_DSA_87,
     ML_KEM_768,
     ML_KEM_768_X25519,
-    SUITES,
 )
 
 
@@ -49,89 +48,6 @@ def run(function: Callable[[], None], *arguments: str) -> None:
 
 
 # A failed self-test.
-
-STILL_WORKS = {
-    # Encodings, without keys or secrets.
-    "EnvelopeHeader", "EnvelopeHeader.aad", "envelope_aad", "envelope_frame",
-    "envelope_plaintext", "envelope_protected", "envelope_to_be_signed",
-    # Hashes of the audit log, which must still tell of the failure.
-    "merkle_follow", "merkle_root",
-    # What is told of the process.
-    "fail_closed", "memory_stats", "operations",
-}  # fmt: skip
-
-
-def operations() -> dict[str, Callable[[], object]]:
-    """Every function, constructor and method of the core that does something, by name."""
-    kek, secret = Secret.random(), Secret.random()
-    kem = KemPrivateKey.generate(ML_KEM_768.id)
-    kem_public = KemPublicKey(kem.kem_id, kem.public_key)
-    enc, ciphertext = kem_public.hpke_seal(b"", b"", b"payload")
-    sig = SigPrivateKey.generate(FALCON_512.id)
-    public_key = sig.public_key
-    sig_public = SigPublicKey(sig.sig_id, public_key)
-    signature, tag = sig.sign(b"message"), secret.mac(b"data")
-    wrapped, wrapped_kem = kek.wrap(b"", secret), kek.wrap_kem(b"", kem)
-    wrapped_sig = kek.wrap_sig(b"", sig)
-    protected = _core.envelope_protected(SUITES[3].alg, bytes(8), bytes(8), 1)
-    header = _core.EnvelopeHeader(
-        _core.envelope_frame(protected, enc, ciphertext), {SUITES[3].alg: SUITES[3]}
-    )
-    signed = sig.sign(_core.envelope_to_be_signed(protected, bytes(32), bytes(32), b"\x40", b""))
-    plaintext = _core.envelope_plaintext(b"", signed)
-    suite, seed = (kem.kem_id, 0x11, 2), bytes(64)
-    seed_public_key = _core.kem_public_key(kem.kem_id, seed)
-    sealed = _core.hpke_seal(suite, seed_public_key, b"", b"", b"payload")
-    fd = os.open(__file__, os.O_RDONLY)
-    return {
-        "argon2id": lambda: _core.argon2id(secret, bytes(16), 64, 1, 1),
-        "hpke_open": lambda: _core.hpke_open(suite, seed, sealed[0], b"", b"", sealed[1]),
-        "hpke_seal": lambda: _core.hpke_seal(suite, seed_public_key, b"", b"", b""),
-        "kem_decapsulate": lambda: _core.kem_decapsulate(ML_KEM_768.id, seed, enc),
-        "kem_encapsulate": lambda: _core.kem_encapsulate(ML_KEM_768.id, seed_public_key),
-        "kem_public_key": lambda: _core.kem_public_key(ML_KEM_768.id, seed),
-        "measure": lambda: _core.measure("SHAKE256 128", 1, 1),
-        "self_test": _core.self_test,
-        "EnvelopeHeader.verify": lambda: header.verify(
-            sig_public, bytes(32), bytes(32), b"\x40", plaintext
-        ),
-        "KemPrivateKey.generate": lambda: KemPrivateKey.generate(kem.kem_id),
-        "KemPrivateKey.hpke_open": lambda: kem.hpke_open(enc, b"", b"", ciphertext),
-        "KemPrivateKey.public_key": lambda: kem.public_key,
-        "KemPublicKey": lambda: KemPublicKey(ML_KEM_768.id, seed_public_key),
-        "KemPublicKey.hpke_seal": lambda: kem_public.hpke_seal(b"", b"", b""),
-        "Secret.derive": lambda: secret.derive(b""),
-        "Secret.mac": lambda: secret.mac(b""),
-        "Secret.random": Secret.random,
-        "Secret.read_fd": lambda: Secret.read_fd(fd, line=True),
-        "Secret.unwrap": lambda: kek.unwrap(b"", wrapped),
-        "Secret.unwrap_kem": lambda: kek.unwrap_kem(b"", ML_KEM_768.id, wrapped_kem),
-        "Secret.unwrap_sig": lambda: kek.unwrap_sig(b"", FALCON_512.id, wrapped_sig),
-        "Secret.verify_mac": lambda: secret.verify_mac(b"data", tag),
-        "Secret.wrap": lambda: kek.wrap(b"", secret),
-        "Secret.wrap_kem": lambda: kek.wrap_kem(b"", kem),
-        "Secret.wrap_sig": lambda: kek.wrap_sig(b"", sig),
-        "SigPrivateKey.generate": lambda: SigPrivateKey.generate(FALCON_512.id),
-        "SigPrivateKey.public_key": lambda: sig.public_key,
-        "SigPrivateKey.sign": lambda: sig.sign(b""),
-        "SigPublicKey": lambda: SigPublicKey(FALCON_512.id, public_key),
-        "SigPublicKey.verify": lambda: sig_public.verify(b"message", signature),
-    }
-
-
-def names() -> Iterator[str]:
-    """What the module has: functions, constructors, methods; numbers of keys left out."""
-    for name in _core.__all__:
-        value = getattr(_core, name)
-        if not inspect.isclass(value):
-            yield name
-            continue
-        if name in ("EnvelopeHeader", "KemPublicKey", "SigPublicKey"):
-            yield name  # The others have no constructor.
-        for member in dir(value):
-            operates = member == "public_key" or callable(getattr(value, member))
-            if operates and not member.startswith("_"):
-                yield f"{name}.{member}"
 
 
 def in_process_that_failed_its_self_test() -> None:
