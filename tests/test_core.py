@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core_operations import Handshake, sessions
 from pqc_iiot import _core
 from pqc_iiot._core import KemPrivateKey, KemPublicKey, Secret, SigPrivateKey, SigPublicKey
 from pqc_iiot.errors import AuthenticationError, InvalidInputError, ProviderError
@@ -62,12 +63,20 @@ HANDLES = {
 }
 Make = Callable[[], object]
 handles = pytest.mark.parametrize("make", HANDLES.values(), ids=HANDLES.keys())
+OTHERS = {
+    "Session": lambda: sessions()[0],
+    "HandshakeInitiator": lambda: Handshake().initiator,
+    "HandshakeResponder": lambda: Handshake().responder,
+}
+every_handle = pytest.mark.parametrize(
+    "make", [*HANDLES.values(), *OTHERS.values()], ids=[*HANDLES, *OTHERS]
+)
 
 
 class TestNothingComesOut:
     """Everything that Python offers to look into an object."""
 
-    @handles
+    @every_handle
     @pytest.mark.parametrize(
         "look",
         [
@@ -102,7 +111,7 @@ class TestNothingComesOut:
             assert PASSPHRASE.decode()[:4] not in text
         assert gc.get_referents(handle) in ([], [type(handle)])
 
-    @handles
+    @every_handle
     def test_handles_are_sealed(self, make: Make) -> None:
         handle = make()
         cls = type(handle)
