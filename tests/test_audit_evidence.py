@@ -509,7 +509,7 @@ def test_what_a_checkpoint_covers_is_on_disk_before_it(
 ) -> None:
     log = tmp_path / "audit.log"
     synced: set[Path] = set()
-    checked = []
+    checked, more = [], threading.Event()
     sync, append = tiles_module._sync, CheckpointWriter.append
 
     def record(path: Path) -> None:
@@ -524,6 +524,7 @@ def test_what_a_checkpoint_covers_is_on_disk_before_it(
         assert head is not None
         assert head.seq == checkpoint.size, "and so are the records"
         checked.append(checkpoint)
+        more.set()
         append(self, checkpoint)
 
     monkeypatch.setattr(tiles_module, "_sync", record)
@@ -534,11 +535,10 @@ def test_what_a_checkpoint_covers_is_on_disk_before_it(
     with AuditLog(log, device="press-4") as writer:
         writer.sign_with(SIGNER)
         assert writer.flush()  # the head file is not due again for a second
-        before = len(checked)
+        more.clear()
         for _ in range(60):
             writer.emit("started")
-        while len(checked) == before:
-            threading.Event().wait(0.01)
+        assert more.wait(30)
     synced.clear()
     monkeypatch.setattr(tiles_module, "_MANY", 0)
     called: list[Path] = []
