@@ -31,10 +31,14 @@ from pqc_iiot.session.frames import Kind, credential
 from pqc_iiot.suites import get_suite
 
 
-@lru_cache
 def keys(name: str, suite: int = 1) -> OwnKeys:
     """A device's keys, made once for all tests; of "a" and "b", "a" has the lower key id,
     so that a seed does the same again."""
+    return _keys(name, suite)
+
+
+@lru_cache
+def _keys(name: str, suite: int) -> OwnKeys:
     provider = open_provider("software:insecure-plaintext-keys")
     while True:
         made, blob = provider.generate(get_suite(suite))
@@ -43,7 +47,6 @@ def keys(name: str, suite: int = 1) -> OwnKeys:
             return OwnKeys(made, bundle, blob)
 
 
-@lru_cache
 def as_peer(name: str, suite: int = 1) -> Peer:
     """The same device as the others have it on their list."""
     return _peer(name, PeerState.APPROVED, keys(name, suite).bundle)

@@ -22,7 +22,7 @@ from ..errors import InvalidFrameError
 ID_SIZE = 4
 HEADER_SIZE = 8
 """Bytes of a packet before its ciphertext."""
-MAX_MESSAGE_1 = 1 + KID_SIZE + 1600
+MAX_MESSAGE_1 = 1 + KID_SIZE + 1700
 MAX_HANDSHAKE = 1 + ID_SIZE + 6400
 """Bytes; more than any suite's frame has."""
 CREDENTIAL_ID_SIZE = 2

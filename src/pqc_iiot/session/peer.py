@@ -166,8 +166,15 @@ class Link:
             wanted = bool(self._waiting)
         else:
             wanted = channel.doubtful or self._is_due(channel, now)
-        if wanted and self._initiating is None and now >= self._not_before:
+        if wanted and self._initiating is None and now >= self._patience:
             self._initiate(now)
+
+    @property
+    def _patience(self) -> float:
+        """Until when no handshake is begun: the peer's own is about to end well."""
+        if self._candidate is None:
+            return self._not_before
+        return self._candidate.born + 8 * self._limits.answer_within
 
     # Handshake, this side begins
 
@@ -366,7 +373,7 @@ class Link:
         if self._waiting:
             times.append(self._waiting[0].until)
             if self.current is None and self._initiating is None:
-                times.append(self._not_before)
+                times.append(self._patience)
         if self._candidate is not None:
             times.append(self._candidate.born + limits.give_up)
         if self._initiating is not None:

@@ -1,0 +1,304 @@
+"""The rules of sessions one by one: lost messages, both at once, reboots, renewal, idleness,
+replays, revocation, floods."""
+
+from __future__ import annotations
+
+import pytest
+
+from pqc_iiot import RevokedPeerError, TransportError
+from pqc_iiot._core import HandshakeInitiator
+from pqc_iiot.session import Fate, Limits, Refused, Send, frames
+from pqc_iiot.session.frames import Kind
+from session_network import Device, Network, as_peer, keys
+
+
+def connected(limits: Limits | None = None) -> Network:
+    """Two devices with a session, used both ways."""
+    network = Network(7, limits)
+    for device in (network.a, network.b):
+        device.hand_over(network.now)
+        network.settle()
+    network.run(1.0)
+    assert network.a.sessions.count() == network.b.sessions.count() == 1
+    return network
+
+
+def state(device: Device) -> object:
+    """Everything that something forged must not change."""
+    links = device.sessions._links.values()
+    return [
+        (
+            link.peer.name,
+            [
+                (c.own_id, c.session.sealed, c.session.opened, c.session.next_expected)
+                for c in (link.current, link._candidate, *link._old)
+                if c is not None
+            ],
+            link._initiating and (link._initiating.own_id, link._initiating.taken),
+            list(link.responding),
+            len(link._waiting),
+        )
+        for link in links
+    ]
+
+
+def only_refused(device: Device, now: float, frame: bytes, context: str | None) -> Refused:
+    """`device` refuses a frame, says nothing to the network, and is as it was."""
+    before = state(device)
+    device.sessions.receive(now, frame, context)
+    (outcome,) = device.sessions.take()
+    assert isinstance(outcome, Refused)
+    assert state(device) == before
+    return outcome
+
+
+def test_the_first_message_arrives_after_two_and_a_half_round_trips_and_3760_bytes() -> None:
+    network = Network(1)
+    token = network.a.hand_over(network.now)
+    start, delay = network.now, network.weather.delay
+    network.collect()
+    while not network.b.delivered:
+        network.step(start + 60)
+    assert network.now - start == pytest.approx(5 * delay)
+    handshake = [f.frame for f in network.history if f.frame[0] != Kind.PACKET]
+    assert [frame[0] for frame in handshake] == [2, 3, 4, 5]
+    assert sum(map(len, handshake)) <= 3760
+    network.settle()
+    assert network.a.fates[token] is Fate.CONFIRMED
+    packet = next(f.frame for f in network.history if f.context == "t")
+    assert len(packet) - len(network.a.handed[token][1]) == 24
+
+
+@pytest.mark.parametrize("lost", [Kind.MESSAGE_1, Kind.MESSAGE_2, Kind.MESSAGE_3, Kind.MESSAGE_4])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_lost_handshake_message_is_made_good(
+    monkeypatch: pytest.MonkeyPatch, lost: Kind, times: int
+) -> None:
+    network = Network(2)
+    passing = network._pass
+    left = [times]
+
+    def lossy(to: str, send: Send) -> None:
+        if send.frame[0] == lost and left[0]:
+            left[0] -= 1
+            return
+        passing(to, send)
+
+    monkeypatch.setattr(network, "_pass", lossy)
+    tokens = [network.a.hand_over(network.now), network.b.hand_over(network.now)]
+    assert network.settle() < 20
+    assert (network.a.fates[tokens[0]], network.b.fates[tokens[1]]) == (Fate.CONFIRMED,) * 2
+    assert left == [0]
+
+
+def test_both_at_once_end_in_one_session_that_the_lower_key_id_began() -> None:
+    network = Network(3)
+    network.a.hand_over(network.now)
+    network.b.hand_over(network.now)
+    network.settle()
+    network.run(60)
+    assert [e.began for e in network.a.established] == [True]
+    assert [e.began for e in network.b.established] == [False]
+    assert len(network.a.delivered) == len(network.b.delivered) == 1
+
+
+def test_a_peer_that_rebooted_is_found_out_and_met_again() -> None:
+    network = connected()
+    network.b.reboot()
+    lost = network.a.hand_over(network.now)
+    start = network.now
+    network.run(2.0)
+    waiting = network.a.hand_over(network.now)
+    network.settle()
+    assert network.now - start < 30
+    assert network.a.fates[lost] is Fate.UNCONFIRMED
+    assert network.a.fates[waiting] is Fate.CONFIRMED
+
+
+def test_a_peer_that_rebooted_and_speaks_first_replaces_the_session() -> None:
+    network = connected()
+    network.b.reboot()
+    token = network.b.hand_over(network.now)
+    assert network.settle() < 2
+    assert network.b.fates[token] is Fate.CONFIRMED
+    token = network.a.hand_over(network.now)
+    network.settle()
+    assert network.a.fates[token] is Fate.CONFIRMED
+
+
+def test_sessions_are_renewed_under_load_and_lose_nothing() -> None:
+    network = connected(Limits(rekey_packets=40))
+    for _ in range(300):
+        network.a.hand_over(network.now)
+        network.b.hand_over(network.now)
+        network.run(0.02)
+    network.settle()
+    network.run(100)
+    for one in (network.a, network.b):
+        assert set(one.fates.values()) == {Fate.CONFIRMED}
+        assert len(one.delivered) == 301
+        assert len(one.established) > 6
+        (link,) = one.sessions._links.values()
+        assert link._old == [], "what was replaced is wiped"
+
+
+def test_the_core_never_seals_beyond_its_limit_whatever_the_knobs_say() -> None:
+    with pytest.raises(Exception, match="rekey limits"):
+        Limits(rekey_packets=(1 << 20) + 1)
+
+
+@pytest.mark.parametrize("days", [0.01, 0.9, 1.5, 30])
+def test_after_days_of_idleness_the_next_message_arrives(days: float) -> None:
+    network = connected()
+    network.run(days * 86_400)
+    token = network.a.hand_over(network.now)
+    assert network.settle() < 5
+    assert network.a.fates[token] is Fate.CONFIRMED
+
+
+def test_after_days_a_peer_that_rebooted_meanwhile_costs_no_message() -> None:
+    network = connected()
+    network.run(86_400 / 2)
+    network.b.reboot()
+    token = network.a.hand_over(network.now)
+    assert network.settle() < 20
+    assert network.a.fates[token] is Fate.CONFIRMED
+
+
+@pytest.mark.parametrize("window", [0, 8])
+def test_a_packet_opens_once_and_only_on_its_topic(window: int) -> None:
+    network = connected(Limits(window=window))
+    network.a.hand_over(network.now)
+    first, second = (_one(network, "t") for _ in range(2))
+    b, now = network.b, network.now
+    assert only_refused(b, now, first, "u").error.code == "authentication_failed"
+    assert only_refused(b, now, first, None).error.code == "authentication_failed"
+    b.sessions.receive(now, second, "t")
+    b.take()
+    count = len(b.delivered)
+    if window:
+        b.sessions.receive(now, first, "t")
+        b.take()
+        assert len(b.delivered) == count + 1
+    for packet in (first, second):
+        assert only_refused(b, now, packet, "t").error.code == "replay"
+
+
+def _one(network: Network, context: str) -> bytes:
+    network.a.hand_over(network.now, context)
+    return network.a.take()[-1].frame
+
+
+def test_nothing_forged_changes_anything_at_any_step() -> None:
+    network = Network(5, Limits(sender_burst=100))
+    network.a.hand_over(network.now)
+    seen = 0
+    network.collect()
+    while network.flights:
+        flight = network.flights[0]
+        device = network.devices[flight.to]
+        for at in {*range(12), len(flight.frame) // 2, len(flight.frame) - 1}:
+            if flight.frame[0] == Kind.MESSAGE_1 and at > 12:
+                continue  # Message 1 proves nothing: see the next tests.
+            bad = bytearray(flight.frame)
+            bad[at] ^= 0x40
+            only_refused(device, network.now, bytes(bad), flight.context)
+        for size in {0, 1, 4, 5, 8, 9, 20, len(flight.frame) - 1}:
+            only_refused(device, network.now, flight.frame[:size], flight.context)
+        network.step(network.now + 60)
+        seen |= 1 << flight.frame[0]
+    assert seen == 0b111110
+    network.settle()
+    assert list(network.a.fates.values()) == [Fate.CONFIRMED]
+
+
+def _message_1_of(claimed: str, to: str) -> bytes:
+    caller, called = keys(claimed).bundle, keys(to).bundle
+    handshake = HandshakeInitiator(
+        called.suite.edhoc, b"evil", frames.credential(caller), frames.credential(called)
+    )
+    return frames.make(Kind.MESSAGE_1, caller.kid, handshake.message_1)
+
+
+def test_strangers_cost_nothing_and_a_flood_in_a_peers_name_is_bounded() -> None:
+    network = connected()
+    a, b = network.a, network.b
+    assert only_refused(b, network.now, _message_1_of("evil", "b"), None).error.code == (
+        "unknown_peer"
+    )
+    for _ in range(40):
+        b.sessions.receive(network.now, _message_1_of("a", "b"), None)
+    outcomes = b.sessions.take()
+    assert sum(isinstance(each, Send) for each in outcomes) == b.limits.sender_burst
+    assert b.sessions.half_open == b.limits.half_open_per_peer
+    assert len(b.sessions._by_id) == 1 + b.limits.half_open_per_peer
+    token = a.hand_over(network.now)
+    network.settle()
+    assert a.fates[token] is Fate.CONFIRMED
+    network.run(200)
+    assert b.sessions.half_open == 0
+
+
+def test_renewal_travels_inside_the_session_where_no_flood_can_stop_it() -> None:
+    limits = Limits(rekey_packets=20, sender_rate=0.0, sender_burst=1.0)
+    network = connected(limits)
+    for _ in range(100):
+        token = network.a.hand_over(network.now)
+        network.run(0.3)
+    network.settle()
+    assert network.a.fates[token] is Fate.CONFIRMED
+    assert len(network.a.established) > 3
+
+
+def test_revocation_ends_everything_before_it_returns() -> None:
+    network = connected()
+    a, b = network.a, network.b
+    packet = _one(network, "t")
+    open_message = max(a.handed)
+    a.revoked = True
+    a.sessions.end(a.peer.fingerprint)
+    assert a.sessions.count() == 0
+    assert not a.sessions._by_id
+    a.take()
+    assert a.fates[open_message] is Fate.UNCONFIRMED
+    b.hand_over(network.now)
+    for send in b.take():
+        only_refused(a, network.now, send.frame, send.context)
+    network.run(120)
+    assert a.sessions.count() == 0, "its handshakes are refused"
+    assert any(isinstance(each.error, RevokedPeerError) for each in a.refused)
+    b.sessions.receive(network.now, packet, "t")  # what left before the revocation
+
+
+def test_a_peer_that_is_away_costs_bounded_memory_and_every_message_is_reported() -> None:
+    network = Network(4, Limits(waiting=10))
+    network.weather.drop = 1.0
+    for _ in range(10):
+        network.a.hand_over(network.now)
+    with pytest.raises(TransportError):
+        network.a.sessions.send(network.now, network.a.peer, "t", b"", 99)
+    network.settle()
+    assert set(network.a.fates.values()) == {Fate.UNSENT}
+    network.run(600)
+    assert not network.a.sessions._links
+    assert not network.a.sessions._by_id
+
+
+@pytest.mark.parametrize("suites", [(1, 2), (2, 1), (3, 4), (4, 3), (1, 5), (5, 1)])
+def test_devices_of_different_suites_meet(suites: tuple[int, int]) -> None:
+    network = Network(6, suites=suites)
+    for device in (network.a, network.b):
+        device.hand_over(network.now)
+        network.settle()
+        assert list(device.fates.values()) == [Fate.CONFIRMED]
+
+
+def test_the_session_exports_the_same_secret_on_both_sides() -> None:
+    network = connected()
+    tags = set()
+    for device in (network.a, network.b):
+        (link,) = device.sessions._links.values()
+        assert link.current is not None
+        tags.add(link.current.session.export(40000, b"x", 32).mac(b"y"))
+    assert len(tags) == 1
+    assert as_peer("a").fingerprint == keys("a").bundle.fingerprint
