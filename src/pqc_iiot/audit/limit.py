@@ -19,8 +19,9 @@ from .catalogue import EVENTS
 
 WIRE_DRIVEN: Final = frozenset(
     name for name in EVENTS if name.startswith(("refused_", "peer_pending"))
-)
-"""The events that bytes from outside can cause without a trusted key."""
+) | {"peer_witnessed", "peer_history_changed", "checkpoint_cosigned", "witness_refused"}
+"""The events that bytes from outside can cause: without a trusted key, or (the last four) as
+often as a peer likes to."""
 
 
 @dataclass(frozen=True, slots=True)
