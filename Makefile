@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
+SECONDS ?= 60
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench docs fuzz clean
 
@@ -34,6 +36,10 @@ bench: ## Measure everything that the README states
 docs: ## Render the API reference into site/
 	@$(PYTHON) tools/bootstrap.py docs
 	$(BIN)/python tools/render_docs.py
+
+fuzz: ## Fuzz every parser for SECONDS each (60 if left out)
+	@$(PYTHON) tools/bootstrap.py fuzz
+	fuzz/run $(SECONDS)
 
 clean: ## Remove what the other targets made
 	rm -rf .venv target site
