@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     base = config.option.basetemp
     if base is not None and Path(base).parent == MEMORY:
         shutil.rmtree(base, ignore_errors=True)
+
+
+# A run in the background ignores Ctrl-C, and so would every program that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
