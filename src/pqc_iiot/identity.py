@@ -148,7 +148,8 @@ class Identity:
             ]
         )
         folder.write(IDENTITY_FILE, value + self.storage_key.mac(b"identity" + value))
-        folder.write(BUNDLE_FILE, self.current.bundle.encoded)
+        if _public_copy(folder) != self.current.bundle.encoded:  # its age is the keys' age
+            folder.write(BUNDLE_FILE, self.current.bundle.encoded)
 
     def rotated(self, suite: Suite, custody: Custody) -> Identity:
         """The same device with new keys, signed by the old ones; not yet written."""

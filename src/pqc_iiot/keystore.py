@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -84,6 +84,7 @@ class Keystore:
     def __init__(self, store: Store, policy: Policy, own: bytes, listener: Listener) -> None:
         self._store, self.policy, self.own, self._listener = store, policy, own, listener
         self._transport = ""
+        self._states: tuple[int, Counter[str]] | None = None
         self.changes = 0
         """Grows with every change of trust: equal means that what was found still holds."""
         self._by_kid: OrderedDict[bytes, Peer] = OrderedDict()
@@ -141,6 +142,14 @@ class Keystore:
     def counts(self) -> tuple[int, int]:
         """Key sets on the list (in any state), and bundles that wait."""
         return self._store.count(PEERS), self._store.count(PENDING)
+
+    def states(self) -> Counter[str]:
+        """How many key sets are in which state, by the states' values. Reads all rows, again
+        only after a change."""
+        if self._states is None or self._states[0] != self.changes:
+            states = Counter(_state_of(row) for row in self._store.rows(PEERS))
+            self._states = self.changes, states
+        return self._states[1]
 
     # Changing
 
@@ -337,6 +346,13 @@ class Keystore:
                 peer=row.key.hex(),
             )
         return UnknownPeerError(f"no peer here has the key id {kid.hex()}", hint=_add_hint())
+
+
+def _state_of(row: Row) -> str:
+    match cose.loads(row.value, 32768, "a peer's row", StateTamperedError):
+        case [str(state), bytes(), bytes()]:
+            return state
+    raise StateTamperedError("a peer's row has another shape")
 
 
 def _peer(name: str, state: PeerState, bundle: Bundle, successor: bytes = b"") -> Peer:

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, overload
 
@@ -42,6 +43,7 @@ from .errors import (
 from .freshness import Freshness, frame_digest
 from .identity import OwnKeys
 from .keystore import Peer, PeerState
+from .meter import Meter
 from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
@@ -51,6 +53,7 @@ from .state import (
     create_state,
     load_state,
     recover_state,
+    reload_sinks,
     retire_keys,
     rotate_keys,
     store_policy,
@@ -155,7 +158,9 @@ class Node:
         self._identity, self._keystore = state.identity, state.keystore
         self._freshness: Freshness = state.freshness
         self.audit: AuditLog = state.audit
-        self.peers = Peers(self._keystore, self.audit, self._lock, self._check_usable)
+        self.meter: Meter | None = None
+        """Counts messages while there is one; see `pqc_iiot.metrics`."""
+        self.peers = Peers(self._keystore, self._refused_peer, self._lock, self._check_usable)
         self.witness = Witness(self._usable_state, self._lock, self.seal)
 
     # Making and opening
@@ -211,13 +216,16 @@ class Node:
 
     # Out
 
-    def seal(self, payload: bytes, *, to: str, context: str = "") -> bytes:
+    def seal(self, payload: bytes, *, to: str, context: str = "", transport: str = "") -> bytes:
         """A frame that only the peer named `to` can open, under the same context.
 
-        `payload` has at most `policy.max_payload` bytes. `UnknownPeerError`,
-        `RevokedPeerError`, `PolicyError` or `InvalidInputError` where it must not be sent.
+        `payload` has at most `policy.max_payload` bytes; `transport` is the name of the one
+        that will carry it, for the log. `UnknownPeerError`, `RevokedPeerError`,
+        `PolicyError` or `InvalidInputError` where it must not be sent.
         """
         self._check_usable()
+        meter = self.meter
+        begin = perf_counter() if meter is not None else 0.0
         encoded = envelope.encode_context(context)
         try:
             with self._lock:
@@ -232,9 +240,16 @@ class Node:
                 self.policy.require_suite(own.bundle.suite)
                 sequence = self._freshness.next_number()
         except PqcIiotError as error:
-            self._refused(error, name=to, context=context)
+            known: dict[str, str | int] = {"name": to, "context": context}
+            self._refused(error, known | ({"transport": transport} if transport else {}))
+            if meter is not None:
+                meter.refused("out", transport, error.code)
             raise
-        return envelope.seal(own, peer, sequence, encoded, bytes(payload))
+        frame = envelope.seal(own, peer, sequence, encoded, bytes(payload))
+        if meter is not None:
+            meter.accepted("out", transport)
+            meter.took("seal", begin)
+        return frame
 
     # In
 
@@ -257,13 +272,17 @@ class Node:
         `StateError` where the commit fails: then none of them has been accepted.
         """
         self._check_usable()
+        begin = perf_counter() if self.meter is not None else 0.0
         try:
             admitted = [self._attempt(self._admit, incoming) for incoming in frames]
             with self._lock:
-                return self._accept_all(admitted)
+                results = self._accept_all(admitted)
         except StateError as error:
             self._refused(error)
             raise
+        if self.meter is not None:
+            self.meter.took("open", begin)
+        return results
 
     def _accept_all(self, admitted: list[_Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
         self._check_usable()
@@ -272,10 +291,16 @@ class Node:
                 item if isinstance(item, PqcIiotError) else self._attempt(self._accept, item)
                 for item in admitted
             ]
+            begin = perf_counter()
             self._freshness.commit()
         except BaseException:
             self._freshness.forget_staged()
             raise
+        if self.meter is not None:
+            self.meter.took("commit", begin)
+            for item, result in zip(admitted, results, strict=True):
+                if isinstance(item, _Admitted) and isinstance(result, Message):
+                    self.meter.accepted("in", item.transport)
         return results
 
     def _attempt(self, step: Callable[[_Step], _Result], item: _Step) -> _Result | PqcIiotError:
@@ -285,6 +310,8 @@ class Node:
             raise
         except PqcIiotError as error:
             self._refused(error, partial(self._known, error, item))
+            if self.meter is not None:
+                self.meter.refused("in", item.transport, error.code)
             return error
 
     def _known(self, error: PqcIiotError, item: Incoming | _Admitted) -> dict[str, str | int]:
@@ -396,6 +423,13 @@ class Node:
             self._state = retire_keys(self._usable_state())
             self._identity = self._state.identity
 
+    def reload(self) -> None:
+        """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is
+        gone ends. `InvalidInputError` where they cannot be used; nothing has changed then."""
+        sinks = reload_sinks(self._usable_state())
+        with self._lock:
+            self._state = replace(self._usable_state(), sinks=sinks)
+
     def status(self) -> Status:
         """Facts and counters for people and monitoring."""
         self._check_usable()
@@ -444,14 +478,19 @@ class Node:
     def _check_usable(self) -> None:
         self._usable_state()
 
+    def _refused_peer(self, error: PqcIiotError, known: Mapping[str, str | int]) -> None:
+        self._refused(error, known)
+        if self.meter is not None and not isinstance(error, InvalidInputError):
+            self.meter.refused_bundle(error.code)
+
     def _refused(
         self,
         error: PqcIiotError,
-        details: Callable[[], dict[str, str | int]] | None = None,
-        **known: str | int,
+        known: Mapping[str, str | int] | Callable[[], dict[str, str | int]] | None = None,
     ) -> None:
         if not isinstance(error, InvalidInputError):
-            self.audit.emit_error(error, details, peer=error.peer, **known)
+            details = known if known is None or callable(known) else partial(dict, known)
+            self.audit.emit_error(error, details, peer=error.peer)
 
 
 def _described(item: Incoming | _Admitted) -> dict[str, str | int]:

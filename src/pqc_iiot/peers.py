@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from .audit import AuditLog
 from .bundle import MAX_BUNDLE_SIZE, Bundle, parse_bundle
 from .errors import InvalidBundleError, InvalidInputError, PqcIiotError
-from .keystore import Keystore, Peer
+from .keystore import Keystore, Peer, PeerState
 
 _T = TypeVar("_T")
 
@@ -21,11 +20,11 @@ class Peers:
     def __init__(
         self,
         keystore: Keystore,
-        audit: AuditLog,
+        refused: Callable[[PqcIiotError, Mapping[str, str | int]], None],
         lock: threading.RLock,
         check_usable: Callable[[], None],
     ) -> None:
-        self._keystore, self._audit = keystore, audit
+        self._keystore, self._refused = keystore, refused
         self._lock, self._check_usable = lock, check_usable
 
     def add(self, bundle: bytes | Bundle, *, transport: str = "") -> Peer | None:
@@ -82,6 +81,14 @@ class Peers:
         with self._lock:
             return self._keystore.counts()
 
+    def states(self) -> dict[PeerState, int]:
+        """How many key sets are in which state. Reads the whole list, again only after a
+        change; `StateTamperedError` where it is not authentic."""
+        self._check_usable()
+        with self._lock:
+            found = self._keystore.states()
+        return {state: found[state.value] for state in PeerState}
+
     def _take(self, action: Callable[[Bundle], _T], bundle: bytes | Bundle, transport: str) -> _T:
         known: dict[str, str | int] = {}
         if isinstance(bundle, bytes):
@@ -102,10 +109,8 @@ class Peers:
         with self._lock:
             try:
                 return action()
-            except InvalidInputError:
-                raise
             except PqcIiotError as error:
-                self._audit.emit_error(error, peer=error.peer, **known)
+                self._refused(error, known)
                 raise
 
 

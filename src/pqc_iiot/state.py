@@ -39,7 +39,7 @@ from .trail import (
 )
 
 if TYPE_CHECKING:
-    from .audit.sinks import Sinks
+    from .audit.sinks import AuditSettings, Sinks
 
 AUDIT_FILE = "audit.log"
 AUDIT_SETTINGS_FILE = "audit.json"
@@ -210,15 +210,33 @@ def open_log(folder: StateFolder, name: str) -> tuple[AuditLog, Sinks | None]:
 
     `InvalidInputError` where `audit.json` cannot be used, otherwise as `AuditLog`.
     """
-    data = folder.read(AUDIT_SETTINGS_FILE, 64 * 1024)
-    path = folder.path / AUDIT_FILE
-    if data is None:
+    path, settings = folder.path / AUDIT_FILE, _read_settings(folder)
+    if settings is None:
         return AuditLog(path, device=name, limiter=Limiter()), None
-    from .audit.sinks import AuditSettings, Sinks
+    from .audit.sinks import Sinks
 
-    settings = AuditSettings.decode(data)
     audit = AuditLog(path, device=name, limiter=Limiter(), retention=settings.retention)
     return audit, Sinks(settings, audit, path, folder.path)
+
+
+def reload_sinks(state: State) -> Sinks:
+    """The sinks that `audit.json` has now, in place of the state's. Errors as `open_log`."""
+    from .audit.sinks import AuditSettings, Sinks
+
+    settings = _read_settings(state.folder) or AuditSettings()
+    if state.sinks is not None:
+        state.sinks.close()
+    path = state.folder.path / AUDIT_FILE
+    return Sinks(settings, state.audit, path, state.folder.path)
+
+
+def _read_settings(folder: StateFolder) -> AuditSettings | None:
+    data = folder.read(AUDIT_SETTINGS_FILE, 64 * 1024)
+    if data is None:
+        return None
+    from .audit.sinks import AuditSettings
+
+    return AuditSettings.decode(data)
 
 
 def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str) -> Store:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._core import memory_stats
 from .audit import AuditStats
+from .identity import BUNDLE_FILE
 from .state import State
 from .store import StoreStats
 
@@ -25,13 +28,15 @@ class MemoryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One device now. `numbers_reserved` is the upper edge of the numbers given out."""
+    """One device now. `numbers_reserved` is the upper edge of the numbers given out,
+    `key_age` the seconds since the current keys were made (by the age of the bundle's file)."""
 
     name: str
     fingerprint: str
     suite: int
     suite_name: str
     serial: int
+    key_age: int
     previous_keys: bool
     provider: str
     custody: str
@@ -58,6 +63,7 @@ def status_of(state: State) -> Status:
         suite=bundle.suite.id,
         suite_name=bundle.suite.name,
         serial=bundle.serial,
+        key_age=_age(state.folder.path / BUNDLE_FILE),
         previous_keys=state.identity.previous is not None,
         provider=state.identity.uri,
         custody=state.identity.current.keys.custody.name,
@@ -72,3 +78,10 @@ def status_of(state: State) -> Status:
         audit=state.audit.stats(),
         sinks=state.sinks.status() if state.sinks is not None else (),
     )
+
+
+def _age(file: Path) -> int:
+    try:
+        return max(0, int(time.time() - file.stat().st_mtime))
+    except OSError:
+        return 0

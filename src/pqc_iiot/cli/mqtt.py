@@ -106,9 +106,18 @@ def listen(
     announcements: Annotated[
         bool, typer.Option("--announcements", help="Take in bundles that devices show.")
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="For Prometheus: a port on loopback, such as 9464, or a file ending in .prom.",
+        ),
+    ] = None,
 ) -> None:
     """Shows messages from peers, each verified, fresh and bound to its topic."""
     import asyncio
+
+    from .service import serving
 
     for each in topic:
         check_filter(each)
@@ -123,13 +132,14 @@ def listen(
                 await bus.watch_announcements()
             async with bus.listen(*topic, qos=qos) as messages:
                 shell.note(f"listening on {', '.join(topic)}")
-                async for message in messages:
-                    _print(shell, message)
-                    received += 1
-                    if received == count:
-                        return
+                with serving(shell, node):
+                    async for message in messages:
+                        _print(shell, message)
+                        received += 1
+                        if received == count:
+                            return
 
-    with shell.node() as node:
+    with shell.node() as node, _metrics(node, metrics):
         try:
             run_until_stopped(asyncio.wait_for(work(node), timeout))
         except asyncio.TimeoutError:
@@ -153,6 +163,14 @@ def run_until_stopped(work: Coroutine[None, None, None]) -> None:
 
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(until_stopped())
+
+
+def _metrics(node: Node, where: str | None) -> contextlib.AbstractContextManager[object]:
+    if where is None:
+        return contextlib.nullcontext()
+    from ..metrics import exported
+
+    return exported(node, where)
 
 
 def _print(shell: Shell, message: Message) -> None:

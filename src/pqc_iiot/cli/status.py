@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,9 +21,19 @@ def register(app: typer.Typer) -> None:
     command(app, "status", panel="Device")(status)
 
 
-def status(shell: Shell) -> None:
+def status(
+    shell: Shell,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="In Prometheus's text format.")
+    ] = False,
+) -> None:
     """Shows this device in facts and counters."""
     with shell.node() as node:
+        if prometheus:
+            from ..metrics import text
+
+            print(text(node), end="")
+            return
         facts = node.status()
     document = dataclasses.asdict(facts)
 

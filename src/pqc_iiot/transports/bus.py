@@ -129,6 +129,8 @@ class Bus:
         self._pump: asyncio.Task[None] | None = None
         self._announcements = False
         self._failure: PqcIiotError | None = None
+        if node.meter is not None:
+            node.meter.queues["listeners"] = self._waiting
 
     async def __aenter__(self) -> Bus:
         await self._transport.connect()
@@ -157,7 +159,9 @@ class Bus:
     ) -> None:
         """Protects `payload` for the peer named `to` and publishes it on `topic`, to which
         it is bound. Errors as `Node.seal`; `TransportError` where the broker refuses it."""
-        frame = await self._run(partial(self._node.seal, payload, to=to, context=topic))
+        via = self._transport.name
+        seal = partial(self._node.seal, payload, to=to, context=topic, transport=via)
+        frame = await self._run(seal)
         await self._transport.publish(topic, frame, qos=qos, retain=retain)
 
     def listen(self, *filters: str, qos: int = 1) -> Listening:
@@ -266,6 +270,9 @@ class Bus:
             if not listeners:
                 log.warning("nobody listens on %r any more", delivery.topic)
                 delivery.ack()
+
+    def _waiting(self) -> int:
+        return sum(listener.queue.qsize() for listener in list(self._listeners))
 
     def _fail(self, error: PqcIiotError) -> None:
         self._failure = self._failure or error
