@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -133,9 +135,22 @@ def test_a_flood_leaves_little_on_disk_and_hides_no_other(tmp_path: Path) -> Non
 
 def test_a_fork_does_not_wait_for_the_limiter(tmp_path: Path) -> None:
     limiter = Limiter(Limit(burst=1))
-    with AuditLog(tmp_path / "audit.log", limiter=limiter) as log, limiter._lock:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with limiter._lock:
+            held.set()
+            done.wait()
+
+    with AuditLog(tmp_path / "audit.log", limiter=limiter) as log:
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
         child = os.fork()
         if not child:
+            signal.alarm(10)  # what waits is killed
             log.emit_error(errors.ReplayError("old"), sequence=1)
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
+        done.set()
+        holder.join()

@@ -95,14 +95,18 @@ def test_the_chain_goes_on_after_an_interrupted_closing(path: Path) -> None:
 
 
 def test_no_closed_file_is_ever_written_over(path: Path) -> None:
-    with AuditLog(path, retention=SMALL) as log:
-        fill(log, 5)
-        obstacles = [closed_name(path, seq) for seq in range(1, 40)]
+    with AuditLog(path, retention=Retention(4096, 1000)) as log:
+        obstacles = [closed_name(path, seq) for seq in range(1, 60)]
         for obstacle in obstacles:
             obstacle.write_text("somebody's")
-        fill(log, 5)
-        assert {file.read_text() for file in obstacles if file.exists()} == {"somebody's"}
+        fill(log, 100)
+    assert {file.read_text() for file in obstacles} == {"somebody's"}
     assert log.stats().dropped == 0
+    (closed, *_) = [file for file in closed_files(path) if file not in obstacles]
+    assert last_seq_of(closed) >= 60
+    for obstacle in obstacles:
+        obstacle.unlink()
+    assert verify(path).ok
 
 
 def test_a_log_can_be_verified_while_its_files_are_closed(path: Path) -> None:

@@ -83,10 +83,8 @@ def file_sink(folder: Path, options: str = "", **more: str) -> SinkConfig:
 
 
 def file_seqs(folder: Path) -> list[int]:
-    lines = [
-        line for f in log_files(folder / "out/siem.log") for line in f.read_bytes().split(b"\n")
-    ]
-    return [json.loads(line)["seq"] for line in lines if line]
+    written = b"".join(file.read_bytes() for file in log_files(folder / "out/siem.log"))
+    return [json.loads(line)["seq"] for line in written.split(b"\n")[:-1]]  # the whole ones
 
 
 # Files

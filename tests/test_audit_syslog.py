@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
@@ -322,6 +323,34 @@ def test_a_receiver_that_hangs_up_early_has_acknowledged_nothing(tmp_path: Path)
         with pytest.raises(OSError):  # noqa: PT011 - reset, broken pipe or hung up
             sink.deliver([tail_record()] * 100)
         receiver.join()
+
+
+def test_a_receiver_that_refuses_us_after_the_handshake_has_acknowledged_nothing(
+    tmp_path: Path, authority: Authority
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("localhost"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"syslog+tls://localhost:{server.getsockname()[1]}"
+        sink = module.SyslogTls(SinkConfig("siem", url, ca_file=str(authority.ca_file)))
+
+        def refuse() -> None:
+            accepted, _ = server.accept()
+            with context.wrap_socket(accepted, server_side=True) as tls:
+                tls.settimeout(0)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.unwrap()  # close_notify, and it reads nothing
+                sink_done.wait()
+
+        sink_done = threading.Event()
+        receiver = threading.Thread(target=refuse)
+        receiver.start()
+        try:
+            with pytest.raises(ConnectionRefusedError, match="after the handshake"):
+                sink.deliver([tail_record()])
+        finally:
+            sink_done.set()
+            receiver.join()
 
 
 def test_the_header_takes_what_rfc_5424_allows() -> None:

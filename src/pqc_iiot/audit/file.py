@@ -28,7 +28,7 @@ from .record import (
     encode_line,
     leaf_hash,
 )
-from .segments import Retention, close_file, closed_name, remove_oldest
+from .segments import Retention, close_file, closed_name, keep_closed
 
 Entry: TypeAlias = tuple[int, Event, str, Mapping[str, Value]]
 """What becomes a record: nanoseconds since 1970, event, peer's fingerprint or "", detail."""
@@ -164,7 +164,7 @@ class LogFile:
                 "audit_expired",
                 {"path": file.name, "count": last - first + 1, "last_sequence": last},
             )
-            for file, first, last in remove_oldest(self._path, self._retention.closed_files)
+            for file, first, last in keep_closed(self._path, self._retention.closed_files)
         ]
         self.close()
         self._open(closed.name)

@@ -92,21 +92,20 @@ def last_seq_of(closed: Path) -> int:
 
 
 def close_file(live: Path, last_seq: int) -> bool:
-    """Give the live file its closed name and mode; False where a file has that name.
+    """Give the live file its closed name; False where a file has that name.
 
-    The caller has synced it. Raises `OSError`.
+    The caller has synced it, and calls `keep_closed` next. Raises `OSError`.
     """
     closed = closed_name(live, last_seq)
     if closed.exists():
         return False  # never over another; the next record asks for another name
     live.rename(closed)
-    closed.chmod(_READ_ONLY)
     return True
 
 
-def remove_oldest(live: Path, keep: int) -> list[tuple[Path, int, int]]:
-    """Remove closed files beyond `keep`; of each its path and its first and last `seq`
-    (the first is 0 if unknown). Also finishes what an interrupted `close_file` left."""
+def keep_closed(live: Path, keep: int) -> list[tuple[Path, int, int]]:
+    """Make closed files read-only (0400), and remove the oldest beyond `keep`; of each one
+    removed its path and its first and last `seq` (the first is 0 if unknown)."""
     closed = closed_files(live)
     removed = []
     for file in closed[: max(0, len(closed) - keep)]:

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from ..record import AuditRecord
-from ..segments import close_file, closed_files, last_seq_of, remove_oldest
+from ..segments import close_file, closed_files, keep_closed, last_seq_of
 from .base import Sink
 from .config import SinkConfig
 
@@ -88,7 +88,7 @@ class RotatingFile(Sink):
         os.fsync(self._fd)
         if close_file(self._path, self._last_seq):
             self.close()
-            remove_oldest(self._path, self._keep)
+            keep_closed(self._path, self._keep)
 
     def _has_its_name(self) -> bool:
         """Whether nobody has moved or removed the file: nobody would find what goes there."""
