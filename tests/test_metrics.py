@@ -26,7 +26,7 @@ from pqc_iiot import Incoming, Node, PqcIiotError, errors
 from pqc_iiot.audit.sinks import SETTINGS_FILE, AuditSettings, SinkConfig
 from pqc_iiot.errors import InvalidInputError
 from pqc_iiot.meter import BOUNDS, TRANSPORTS, Meter
-from pqc_iiot.metrics import exported, text
+from pqc_iiot.metrics import _Collector, exported, text
 from pqc_iiot.transports.bus import Bus
 from pqc_iiot.transports.memory import MemoryBroker
 
@@ -124,6 +124,17 @@ def test_no_label_comes_from_the_wire(pair: Pair) -> None:
         }
         assert known.get("transport", "mqtt") in TRANSPORTS
         assert known.get("reason", "error") in codes
+
+
+def test_the_page_has_every_metric(pair: Pair) -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "audit.md").read_text()
+    shown = docs.partition("<!-- metrics -->\n")[2].partition("<!-- end of metrics -->")[0]
+    rows = ["| metric | kind | labels | what |", "|---|---|---|---|"]
+    for family in _Collector(pair.plc).collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in vars(family)["_labelnames"])
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    assert shown == "\n".join(rows) + "\n"
 
 
 def test_durations_are_counted_where_they_belong() -> None:
