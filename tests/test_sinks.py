@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,7 @@ def test_a_device_brings_its_log_to_its_sinks(state: Path, tmp_path: Path) -> No
         (status,) = node.status().sinks
         assert (status.name, status.url, status.error) == ("siem", url, "")
         assert [each.sink.name for each in list_sinks(state)] == ["siem"]
+    assert not [each for each in threading.enumerate() if each.name.startswith("pqc-iiot")]
     written = (tmp_path / "out/siem.log").read_bytes()
     records = tail(state / "audit.log", 1000)
     assert written.splitlines()[-1] in [record.encode() for record in records]

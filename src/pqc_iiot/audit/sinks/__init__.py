@@ -82,10 +82,11 @@ class Sinks:
         ]
         self._closing = threading.Event()
         log.before_close = self.close
+        self._heart = threading.Thread(
+            target=self._beat, args=(settings.heartbeat,), name="pqc-iiot-beat", daemon=True
+        )
         if settings.heartbeat and self._workers:
-            threading.Thread(
-                target=self._beat, args=(settings.heartbeat,), name="pqc-iiot-beat", daemon=True
-            ).start()
+            self._heart.start()
 
     def status(self) -> tuple[SinkStatus, ...]:
         """How each sink does now."""
@@ -102,6 +103,8 @@ class Sinks:
         What was not delivered stays in the log, for the next start.
         """
         self._closing.set()
+        if self._heart.is_alive():
+            self._heart.join(timeout)
         for worker in self._workers:
             worker.stop()
         end = time.monotonic() + timeout

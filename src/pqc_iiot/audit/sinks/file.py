@@ -6,7 +6,6 @@ power cut tore is taken back before the file goes on.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -67,13 +66,10 @@ class RotatingFile(Sink):
             self._fd = -1
 
     def _write(self, line: bytes) -> None:
-        start = os.fstat(self._fd).st_size
         try:
             while line:
                 line = line[os.write(self._fd, line) :]
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, start)
             self.close()  # opening it again finds out what is there
             raise
 
