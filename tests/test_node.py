@@ -176,7 +176,7 @@ def test_a_batch_that_fails_half_way_accepts_nothing(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     incoming = [Incoming(pair.frame(), "line1/temp") for _ in range(3)]
-    accept, taken = pair.plc._accept, 0
+    accept, taken = pair.plc._reception.accept, 0
 
     def fail_at_the_second(item: object) -> object:
         nonlocal taken
@@ -186,7 +186,7 @@ def test_a_batch_that_fails_half_way_accepts_nothing(
         return accept(item)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(pair.plc, "_accept", fail_at_the_second)
+        patch.setattr(pair.plc._reception, "accept", fail_at_the_second)
         with pytest.raises(StateError):
             pair.plc.open_many(incoming)
     assert [type(result) for result in pair.plc.open_many(incoming)] == [Message] * 3
@@ -245,14 +245,14 @@ def test_nothing_is_sent_or_taken_after_revocation(pair: Pair) -> None:
 def test_revocation_between_decryption_and_acceptance(pair: Pair) -> None:
     """Rule 7: what held before the decryption must hold under the lock."""
     frame = pair.frame()
-    admit = pair.plc._admit
+    admit = pair.plc._reception.admit
 
     def admit_then_revoke(incoming: Incoming) -> object:
         admitted = admit(incoming)
         pair.plc.peers.revoke("sensor")
         return admitted
 
-    pair.plc._admit = admit_then_revoke  # type: ignore[assignment, method-assign]
+    pair.plc._reception.admit = admit_then_revoke  # type: ignore[assignment, method-assign]
     with pytest.raises(RevokedPeerError):
         pair.plc.open(frame, context="line1/temp")
     assert seen_rows(pair.plc) == []

@@ -29,7 +29,8 @@ from .errors import (
     UnknownPeerError,
 )
 from .keystore import Peer, PeerState, TofuWarning
-from .node import Incoming, Message, Node
+from .message import Incoming, Message
+from .node import Node
 from .policy import Policy, Trust
 
 __all__ = [

@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 
 from . import _core
-from .node import Incoming, Node
+from .message import Incoming
+from .node import Node
 from .suites import SUITES
 
 PAYLOAD = bytes(range(64))

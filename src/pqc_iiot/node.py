@@ -1,19 +1,9 @@
-"""One device, without network: every rule, in order.
+"""One device, without network: its keys, its allow-list, its numbers, its log.
 
-A frame that comes in (`open`) must pass, and each refusal leaves one audit event:
-
- 1. it is a frame of this protocol, and not too large;
- 2. its recipient is a key set of this device;
- 3. its suite is allowed by policy;
- 4. its sender is trusted: approved or pinned, not revoked, and if its keys were replaced,
-    still within the overlap;
- 5. its sequence number is above the last one seen;
- 6. it decrypts and its signature verifies, for this context;
- 7. under the lock, 4 and 5 still hold;
- 8. the number is durable. Only then is the message handed over.
-
-Nothing changes before 7. A frame that goes out (`seal`): the recipient is trusted, the
-suite allowed, the number reserved durably, then signed and encrypted.
+A frame that comes in (`open`) passes the rules of `reception.py`, and each refusal leaves one
+audit event; its number is durable before its message is handed over. A frame that goes out
+(`seal`): the recipient is trusted, the suite allowed, the number reserved durably, then
+signed and encrypted.
 """
 
 from __future__ import annotations
@@ -21,32 +11,28 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar
 
 from . import envelope
 from .audit import AuditLog
-from .bundle import KID_SIZE, Bundle
+from .bundle import Bundle
 from .errors import (
-    DuplicateError,
-    InvalidFrameError,
     InvalidInputError,
     PqcIiotError,
     ReplayError,
-    RevokedPeerError,
     StateError,
-    WrongRecipientError,
 )
-from .freshness import Freshness, frame_digest
-from .identity import OwnKeys
-from .keystore import Peer, PeerState
+from .message import Incoming, Message
 from .meter import Meter
+from .opening import Open, Path
 from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
+from .reception import Admitted, Reception, described
 from .state import (
     DEFAULT_STORE,
     State,
@@ -65,81 +51,10 @@ from .witness import Witness
 if TYPE_CHECKING:
     from .transports.bus import Bus
 
-Path = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What `open` returns: verified, fresh, from a trusted peer.
-
-    `sender` is the peer's name here, `fingerprint` its key set's (32 bytes), `sequence`
-    the sender's number for it, `context` what it is bound to (an MQTT topic).
-    """
-
-    sender: str
-    sequence: int
-    payload: bytes
-    context: str
-    fingerprint: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A frame as a transport brings it. `redelivered`: the transport says that it may
-    have brought it before (retained); this only ever makes a refusal quieter. `transport`
-    is the transport's name, for the log."""
-
-    frame: bytes
-    context: str
-    redelivered: bool = False
-    transport: str = ""
-
-
-class _Admitted(NamedTuple):
-    header: envelope.Header
-    peer: Peer
-    digest: bytes
-    payload: bytes
-    context: str
-    trust: int
-    """The keystore's count of changes when `peer` was found trusted."""
-    transport: str
-
 
 _AnyNode = TypeVar("_AnyNode", bound="Node")
-_Step = TypeVar("_Step", Incoming, _Admitted)
-_Result = TypeVar("_Result", _Admitted, Message)
-
-
-class OpenNode(Protocol):
-    """`Node.open(folder)`: opens a device's state folder."""
-
-    def __call__(
-        self,
-        path: Path,
-        *,
-        passphrase: PassphraseSource | None = None,
-        store: str = DEFAULT_STORE,
-    ) -> Node:
-        """See `Node.load`."""
-
-
-class OpenFrame(Protocol):
-    """`node.open(frame)`: opens a frame."""
-
-    def __call__(self, frame: bytes, *, context: str = "", redelivered: bool = False) -> Message:
-        """See `Node.open_frame`."""
-
-
-class _Open:
-    """`open`, as both faces are drawn: of the class a folder, of a node a frame."""
-
-    @overload
-    def __get__(self, node: None, owner: type[Node]) -> OpenNode: ...
-    @overload
-    def __get__(self, node: Node, owner: type[Node]) -> OpenFrame: ...
-    def __get__(self, node: Node | None, owner: type[Node]) -> OpenNode | OpenFrame:
-        return owner.load if node is None else node.open_frame
+_Step = TypeVar("_Step", Incoming, Admitted)
+_Result = TypeVar("_Result", Admitted, Message)
 
 
 class Node:
@@ -149,14 +64,15 @@ class Node:
     cannot be made durable.
     """
 
-    open = _Open()
+    open = Open()
 
     def __init__(self, state: State) -> None:
         self._state: State | None = state
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._identity, self._keystore = state.identity, state.keystore
-        self._freshness: Freshness = state.freshness
+        self._freshness = state.freshness
+        self._reception = Reception(state, self._lock)
         self.audit: AuditLog = state.audit
         self.meter: Meter | None = None
         """Counts messages while there is one; see `pqc_iiot.metrics`."""
@@ -274,7 +190,7 @@ class Node:
         self._check_usable()
         begin = perf_counter() if self.meter is not None else 0.0
         try:
-            admitted = [self._attempt(self._admit, incoming) for incoming in frames]
+            admitted = [self._attempt(self._reception.admit, incoming) for incoming in frames]
             with self._lock:
                 results = self._accept_all(admitted)
         except StateError as error:
@@ -284,11 +200,13 @@ class Node:
             self.meter.took("open", begin)
         return results
 
-    def _accept_all(self, admitted: list[_Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
+    def _accept_all(self, admitted: list[Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
         self._check_usable()
         try:
             results = [
-                item if isinstance(item, PqcIiotError) else self._attempt(self._accept, item)
+                item
+                if isinstance(item, PqcIiotError)
+                else self._attempt(self._reception.accept, item)
                 for item in admitted
             ]
             begin = perf_counter()
@@ -299,7 +217,7 @@ class Node:
         if self.meter is not None:
             self.meter.took("commit", begin)
             for item, result in zip(admitted, results, strict=True):
-                if isinstance(item, _Admitted) and isinstance(result, Message):
+                if isinstance(item, Admitted) and isinstance(result, Message):
                     self.meter.accepted("in", item.transport)
         return results
 
@@ -314,74 +232,12 @@ class Node:
                 self.meter.refused("in", item.transport, error.code)
             return error
 
-    def _known(self, error: PqcIiotError, item: Incoming | _Admitted) -> dict[str, str | int]:
-        known = _described(item)
+    def _known(self, error: PqcIiotError, item: Incoming | Admitted) -> dict[str, str | int]:
+        known = described(item)
         if isinstance(error, ReplayError):
             with self._lock:
                 known["last_sequence"] = self._freshness.seen(bytes.fromhex(error.peer))[1]
         return known
-
-    def _admit(self, incoming: Incoming) -> _Admitted:
-        frame, policy = incoming.frame, self.policy
-        if len(frame) > policy.max_payload + envelope.MAX_OVERHEAD:  # 1
-            raise InvalidFrameError(f"the frame has {len(frame)} bytes, more than policy allows")
-        header = envelope.parse(frame)
-        context = envelope.encode_context(incoming.context)
-        digest = frame_digest(frame, context)
-        stale = False
-        with self._lock:
-            trust = self._keystore.changes
-            own = self._own(header)  # 2
-            policy.require_suite(header.suite)  # 3
-            peer = self._trusted(header)  # 4
-            try:
-                self._freshness.check(peer.fingerprint, header.sequence, digest)  # 5
-            except DuplicateError:
-                raise
-            except ReplayError:
-                if not incoming.redelivered:
-                    raise
-                stale = True
-        payload = envelope.open_(header, own, peer, context)  # 6
-        if len(payload) > policy.max_payload:  # 1, exactly
-            raise InvalidFrameError(f"the payload has {len(payload)} bytes, more than allowed")
-        if stale:
-            # A retained message may be older than the frames that are remembered. It is
-            # authentic, and the sender uses no number twice: it is the identical one.
-            raise DuplicateError(
-                f"frame {header.sequence} came again, unchanged", peer=peer.fingerprint.hex()
-            )
-        return _Admitted(header, peer, digest, payload, incoming.context, trust, incoming.transport)
-
-    def _accept(self, item: _Admitted) -> Message:
-        header, peer, digest, payload, context, trust, _ = item
-        sender, sequence = peer.bundle.fingerprint, header.sequence
-        if trust != self._keystore.changes or peer.state is PeerState.SUPERSEDED:
-            peer = self._trusted(header)  # 7
-        self._freshness.check(sender, sequence, digest)
-        self._freshness.stage(sender, sequence, digest)
-        return Message(peer.name, sequence, payload, context, sender)
-
-    def _own(self, header: envelope.Header) -> OwnKeys:
-        own = self._identity.own_keys(header.recipient)
-        if own is None or own.bundle.suite is not header.suite:
-            raise WrongRecipientError("the frame is addressed to other keys than this device's")
-        return own
-
-    def _trusted(self, header: envelope.Header) -> Peer:
-        peer = self._keystore.sender(header.sender)
-        self.policy.require_suite(peer.bundle.suite)
-        if peer.state is PeerState.SUPERSEDED:
-            successor = self._keystore.sender(peer.successor[:KID_SIZE])
-            first, last = self._freshness.seen(peer.successor)
-            if successor.state is PeerState.SUPERSEDED or (
-                last and last >= first + self.policy.rotation_overlap
-            ):
-                raise RevokedPeerError(
-                    f"{peer.name} has new keys, and the overlap for the old ones is over",
-                    peer=peer.fingerprint.hex(),
-                )
-        return peer
 
     # The device itself
 
@@ -414,14 +270,14 @@ class Node:
         """
         with self._lock:
             self._state = rotate_keys(self._usable_state(), suite)
-            self._identity = self._state.identity
+            self._identity = self._reception.identity = self._state.identity
             return self._identity.current.bundle
 
     def retire(self) -> None:
         """Gives up the keys before the last rotation: frames to them open no more."""
         with self._lock:
             self._state = retire_keys(self._usable_state())
-            self._identity = self._state.identity
+            self._identity = self._reception.identity = self._state.identity
 
     def reload(self) -> None:
         """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is
@@ -491,24 +347,3 @@ class Node:
         if not isinstance(error, InvalidInputError):
             details = known if known is None or callable(known) else partial(dict, known)
             self.audit.emit_error(error, details, peer=error.peer)
-
-
-def _described(item: Incoming | _Admitted) -> dict[str, str | int]:
-    """What a refusal's event says of a frame: its claims, never its payload."""
-    known: dict[str, str | int] = {"context": item.context}
-    if item.transport:
-        known["transport"] = item.transport
-    if isinstance(item, _Admitted):
-        header = item.header
-    else:
-        known["length"] = len(item.frame)
-        try:
-            header = envelope.parse(item.frame)
-        except InvalidFrameError:
-            return known
-    return known | {
-        "key": header.recipient.hex(),
-        "sender": header.sender.hex(),
-        "sequence": header.sequence,
-        "suite": header.suite.id,
-    }

@@ -16,7 +16,8 @@ from .base import Shell
 
 if TYPE_CHECKING:
     from ..errors import PqcIiotError
-    from ..node import Incoming, Node
+    from ..message import Incoming
+    from ..node import Node
     from ..transports.bus import Bus
     from ..transports.mqtt import MqttTransport
 

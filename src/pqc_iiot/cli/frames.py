@@ -12,7 +12,7 @@ import typer
 from ..bundle import check_name
 from ..envelope import MAX_OVERHEAD, parse
 from ..errors import AuthenticationError, DuplicateError
-from ..node import Message
+from ..message import Message
 from ..policy import MAX_PAYLOAD
 from . import output
 from .base import Shell, command

@@ -23,7 +23,8 @@ from .files import STDIO, read_input
 from .values import checked
 
 if TYPE_CHECKING:
-    from ..node import Incoming, Message, Node
+    from ..message import Incoming, Message
+    from ..node import Node
     from .broker import OnRefused
 
 Qos = Annotated[int, typer.Option(min=0, max=2, help="0 at most, 1 at least, 2 exactly once.")]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..audit import AuditRecord, follow
 from ..errors import PqcIiotError, TransportError
-from ..node import Incoming, Message, Node
+from ..message import Incoming, Message
+from ..node import Node
 from ..policy import Policy
 from ..state import AUDIT_FILE, State, create_state, load_state
 from ..suites import DEFAULT_SUITE

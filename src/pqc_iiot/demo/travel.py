@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 
 from .. import envelope
-from ..node import Message
+from ..message import Message
 from ..transports.bus import Bus
 from .devices import Device
 from .readings import Reading, read_all

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from ..errors import PqcIiotError, TransportError
-from ..node import Incoming, Message, Node
+from ..message import Incoming, Message
+from ..node import Node
 from . import Delivery, Transport, topic_matches
 
 ANNOUNCEMENTS = "pqc-iiot/bundle/"
