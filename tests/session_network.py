@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pqc_iiot import RevokedPeerError, UnknownPeerError
+from pqc_iiot import RevokedPeerError
 from pqc_iiot._core import HandshakeInitiator, HandshakeResponder
 from pqc_iiot.bundle import make_bundle
 from pqc_iiot.identity import OwnKeys
@@ -73,9 +73,9 @@ class Device:
     def _fresh(self) -> Sessions:
         return Sessions(lambda: self.keys, self._trusted, self.limits, self.rng.randbytes)
 
-    def _trusted(self, kid: bytes) -> Peer:
+    def _trusted(self, kid: bytes) -> Peer | None:
         if kid != self.peer.bundle.kid:
-            raise UnknownPeerError("a stranger")
+            return None
         if self.revoked:
             raise RevokedPeerError("revoked")
         return self.peer

@@ -100,6 +100,87 @@ def test_both_at_once_end_in_one_session_that_the_lower_key_id_began() -> None:
     assert [e.began for e in network.a.established] == [True]
     assert [e.began for e in network.b.established] == [False]
     assert len(network.a.delivered) == len(network.b.delivered) == 1
+    answers = [f.to for f in network.history if f.frame[0] == Kind.MESSAGE_2]
+    assert set(answers) == {"a"}, "the lower key id answers nobody meanwhile"
+
+
+def sends(device: Device) -> list[bytes]:
+    """The frames that a device wants to send now."""
+    return [send.frame for send in device.take()]
+
+
+def test_what_comes_again_is_answered_the_same_again_and_costs_nothing() -> None:
+    network = Network(8)
+    a, b, now = network.a, network.b, network.now
+    a.hand_over(now)
+    (message_1,) = sends(a)
+    answers = []
+    for _ in range(2):
+        b.sessions.receive(now, message_1, None)
+        answers += sends(b)
+    message_2 = answers[0]
+    assert answers == [message_2] * 2
+    assert b.sessions.half_open == 1
+    for answer in answers:
+        a.sessions.receive(now, answer, None)
+        answers += sends(a)
+    message_3 = answers[2]
+    assert answers[2:] == [message_3] * 2
+    for _ in range(2):
+        b.sessions.receive(now, message_3, None)
+        answers += sends(b)
+    message_4 = answers[4]
+    assert answers[4:] == [message_4] * 2
+    a.sessions.receive(now, message_4, None)
+    packets = sends(a)
+    assert [packet[0] for packet in packets] == [Kind.PACKET]
+    a.sessions.receive(now, message_4, None)
+    assert [packet[0] for packet in sends(a)] == [Kind.PACKET], "so that the peer hears of it"
+    b.sessions.receive(now, packets[0], "t")
+    sends(b)
+    assert len(b.established) == 1
+    only_refused(b, now, message_3[:-1] + b"\0", None)
+
+
+def test_a_gap_is_reported_as_lost() -> None:
+    network = connected()
+    lost = network.a.hand_over(network.now)
+    network.a.take()
+    later = network.a.hand_over(network.now)
+    network.settle()
+    assert (network.a.fates[lost], network.a.fates[later]) == (Fate.LOST, Fate.CONFIRMED)
+
+
+def test_a_renewed_session_is_taken_into_use_by_both_without_any_message() -> None:
+    network = connected(Limits(rekey_after=100.0))
+    network.run(150)
+    network.a.hand_over(network.now)
+    network.run(5)
+    assert len(network.a.established) == len(network.b.established) == 2
+
+
+def test_too_many_forgeries_renew_the_session() -> None:
+    network = connected(Limits(rekey_failures=3))
+    packet = _one(network, "t")
+    for at in (-1, -2, -3):
+        bad = bytearray(packet)
+        bad[at] ^= 1
+        only_refused(network.b, network.now, bytes(bad), "t")
+    network.b.sessions.receive(network.now, packet, "t")
+    network.run(5)
+    assert [each.began for each in network.b.established][-1]
+    assert len(network.a.established) == len(network.b.established) == 2
+
+
+def test_a_peer_cannot_carry_a_handshake_in_somebody_elses_name() -> None:
+    network = connected()
+    (link,) = network.a.sessions._links.values()
+    assert link.current is not None
+    link.current.control(frames.Control.HANDSHAKE, _message_1_of("evil", "b"))
+    (packet,) = sends(network.a)
+    network.b.sessions.receive(network.now, packet, None)
+    assert sends(network.b) == []
+    assert network.b.refused[-1].error.code == "invalid_frame"
 
 
 def test_a_peer_that_rebooted_is_found_out_and_met_again() -> None:

@@ -53,11 +53,6 @@ class Bundle:
         """The 8 bytes that stand for this key set in frames."""
         return self.fingerprint[:KID_SIZE]
 
-    @property
-    def claims(self) -> bytes:
-        """The CWT Claims Set alone, encoded: what a handshake takes as the credential."""
-        return _parse_message(self.encoded)[0]
-
 
 def check_name(name: str) -> str:
     """`name`, if it may be a device's: 1 to 64 of letters, digits, `.`, `_` and `-`."""

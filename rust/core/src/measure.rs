@@ -9,14 +9,17 @@ use crate::aead::Aead;
 use crate::error::{Error, Result};
 use crate::hash::shake256;
 use crate::kem::{Kem, PrivateKey, PublicKey};
+use crate::session::key::PacketKey;
 use crate::sig::{Sig, SigningKey, VerifyingKey};
 
 type Operation = Box<dyn FnMut() -> Result<()>>;
 
 /// The operations that [`measure`] knows.
-pub const OPERATIONS: [&str; 8] = [
+pub const OPERATIONS: [&str; 10] = [
     "AES-256-GCM seal 64",
     "AES-256-GCM open 64",
+    "AES-256-GCM seal 64, key expanded",
+    "MLKEM768-X25519 generate",
     "MLKEM768-X25519 encapsulate",
     "MLKEM768-X25519 decapsulate",
     "Falcon-512 sign",
@@ -42,10 +45,14 @@ pub fn measure(operation: &str, samples: usize, calls: u32) -> Result<Vec<f64>> 
         .collect()
 }
 
+fn x_wing_key() -> Result<PrivateKey> {
+    PrivateKey::generate(Kem::MlKem768X25519)
+}
+
 fn prepare(operation: &str) -> Result<Operation> {
     let message = [0x5a; 64];
     let x_wing = || -> Result<(PrivateKey, PublicKey)> {
-        let private = PrivateKey::generate(Kem::MlKem768X25519)?;
+        let private = x_wing_key()?;
         let public = PublicKey::new(Kem::MlKem768X25519, private.public_key())?;
         Ok((private, public))
     };
@@ -62,6 +69,16 @@ fn prepare(operation: &str) -> Result<Operation> {
                 Ok(())
             })
         }
+        "AES-256-GCM seal 64, key expanded" => {
+            let key = PacketKey::new(&[7; 32])?;
+            let mut out = [0; 80];
+            Box::new(move || {
+                key.seal_into(&[1; 12], &[2; 64], black_box(&message), &mut out)?;
+                black_box(&out);
+                Ok(())
+            })
+        }
+        "MLKEM768-X25519 generate" => Box::new(|| x_wing_key().map(|key| drop(black_box(key)))),
         "MLKEM768-X25519 encapsulate" => {
             let (_, public) = x_wing()?;
             Box::new(move || public.encapsulate().map(|out| drop(black_box(out))))

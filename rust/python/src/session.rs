@@ -1,7 +1,7 @@
 //! Packets of an established session. The GIL stays held: a packet costs less than giving
 //! it away and taking it back.
 
-use pqc_iiot_core::session::{Session as CoreSession, OVERHEAD};
+use pqc_iiot_core::session::{wiping, Session as CoreSession, OVERHEAD};
 use pqc_iiot_core::Error;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -47,14 +47,15 @@ fn each<'py>(
     if topics.len() != items.len() {
         return Err(raised(Error::Parameter("the number of topics")));
     }
-    let out = PyList::empty(py);
+    let mut out = Vec::with_capacity(items.len());
     for (topic, item) in topics.iter().zip(items.iter()) {
-        match work(topic.cast::<PyBytes>()?.as_bytes(), item.cast::<PyBytes>()?.as_bytes()) {
-            Ok(bytes) => out.append(bytes)?,
-            Err(error) => out.append(error.into_value(py))?,
-        }
+        let (topic, item) = (topic.cast::<PyBytes>()?, item.cast::<PyBytes>()?);
+        out.push(match work(topic.as_bytes(), item.as_bytes()) {
+            Ok(bytes) => bytes.into_any(),
+            Err(error) => error.into_value(py).into_bound(py).into_any(),
+        });
     }
-    Ok(out)
+    PyList::new(py, out)
 }
 
 #[pymethods]
@@ -75,7 +76,7 @@ impl Session {
         payload: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let sender = &mut self.core()?.sender;
-        bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+        bytes(py, OVERHEAD + payload.len(), |out| wiping(|| sender.seal(topic, payload, out)))
     }
 
     /// The payload of a packet, once.
@@ -87,7 +88,7 @@ impl Session {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let receiver = &mut self.core()?.receiver;
         let len = packet.len().saturating_sub(OVERHEAD);
-        bytes(py, len, |out| receiver.open(topic, packet, out))
+        bytes(py, len, |out| wiping(|| receiver.open(topic, packet, out)))
     }
 
     /// `seal` for each: a packet or the error.
@@ -98,8 +99,10 @@ impl Session {
         payloads: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
         let sender = &mut self.core()?.sender;
-        each(topics, payloads, |topic, payload| {
-            bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+        wiping(|| {
+            each(topics, payloads, |topic, payload| {
+                bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+            })
         })
     }
 
@@ -111,9 +114,11 @@ impl Session {
         packets: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
         let receiver = &mut self.core()?.receiver;
-        each(topics, packets, |topic, packet| {
-            let len = packet.len().saturating_sub(OVERHEAD);
-            bytes(py, len, |out| receiver.open(topic, packet, out))
+        wiping(|| {
+            each(topics, packets, |topic, packet| {
+                let len = packet.len().saturating_sub(OVERHEAD);
+                bytes(py, len, |out| receiver.open(topic, packet, out))
+            })
         })
     }
 

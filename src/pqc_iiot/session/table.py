@@ -14,7 +14,8 @@ import heapq
 import os
 from collections.abc import Callable
 
-from ..errors import InvalidFrameError, PqcIiotError, TransportError
+from ..bundle import KID_SIZE
+from ..errors import InvalidFrameError, PqcIiotError, TransportError, UnknownPeerError
 from ..identity import OwnKeys
 from ..keystore import Peer
 from . import frames
@@ -25,16 +26,21 @@ from .outcome import Outcome, Refused
 from .peer import Holder, Initiating, Link, Responding
 
 _BUCKETS = 4096
+_PACKET, _ID_END = bytes((Kind.PACKET,)), 1 + ID_SIZE
+_MESSAGE_1, _KID_END = bytes((Kind.MESSAGE_1,)), 1 + KID_SIZE
+_NO_SESSION = Refused(InvalidFrameError("no session here has this id"), b"")
+_STRANGER = Refused(UnknownPeerError("no peer here has the key id in message 1"), b"")
+_TOO_MANY = Refused(TransportError("too many handshakes at once"), b"")
 
 
 class Sessions:
-    """`own` gives this device's current keys; `trusted` the peer with a key id, or raises
-    `UnknownPeerError`, `RevokedPeerError` or `PolicyError`. Not thread-safe."""
+    """`own` gives this device's current keys; `trusted` the peer with a key id, None
+    for a stranger, or raises `RevokedPeerError` or `PolicyError`. Not thread-safe."""
 
     def __init__(
         self,
         own: Callable[[], OwnKeys],
-        trusted: Callable[[bytes], Peer],
+        trusted: Callable[[bytes], Peer | None],
         limits: Limits | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -84,16 +90,24 @@ class Sessions:
     def receive(self, now: float, data: bytes, context: str | None) -> None:
         """Takes what arrived, under a topic or, with None, in this device's inbox. What is
         refused has changed nothing, and is among the outcomes."""
+        # The commonest forgeries first, and without an exception.
+        kind = data[:1]
+        if kind == _PACKET and data[1:_ID_END] not in self._by_id:
+            self._outcomes.append(_NO_SESSION)
+            return
         link: Link | None = None
         try:
-            frame = frames.parse(data)
-            if frame.kind is Kind.MESSAGE_1:
-                link = self._caller(now, frame)
-                link.on_message_1(now, frame.message)
+            if kind == _MESSAGE_1:
+                link = self._caller(now, data[1:_KID_END])
+                if link is None:
+                    return
+                link.on_message_1(now, frames.parse(data).message)
             else:
+                frame = frames.parse(data)
                 holder = self._by_id.get(frame.who)
                 if holder is None:
-                    raise InvalidFrameError("no session here has this id")
+                    self._outcomes.append(_NO_SESSION)
+                    return
                 link = holder.link
                 self._dispatch(now, holder, frame, context)
         except PqcIiotError as error:
@@ -155,17 +169,26 @@ class Sessions:
             case _:
                 raise InvalidFrameError("the session with this id is at another step")
 
-    def _caller(self, now: float, frame: Frame) -> Link:
+    def _caller(self, now: float, kid: bytes) -> Link | None:
         """Whoever message 1 claims to be from, if it may cost something."""
-        peer = self._trusted(frame.who)
-        bucket = self._buckets.get(frame.who)
+        bucket = self._buckets.get(kid)
+        if bucket is not None and not bucket.take(now):
+            self._outcomes.append(_TOO_MANY)
+            return None
+        peer = self._trusted(kid)
+        if peer is None:
+            self._outcomes.append(_STRANGER)
+            return None
         if bucket is None:
             if len(self._buckets) >= _BUCKETS:
-                self._buckets.clear()
-            bucket = Bucket(self.limits.sender_rate, self.limits.sender_burst)
-            self._buckets[frame.who] = bucket
-        if not (bucket.take(now) and self._total.take(now)):
-            raise TransportError("too many handshakes at once")
+                del self._buckets[next(iter(self._buckets))]
+            bucket = self._buckets[kid] = Bucket(self.limits.sender_rate, self.limits.sender_burst)
+            if not bucket.take(now):
+                self._outcomes.append(_TOO_MANY)
+                return None
+        if not self._total.take(now):
+            self._outcomes.append(_TOO_MANY)
+            return None
         link = self._links.get(peer.fingerprint)
         if link is None:
             link = self._links[peer.fingerprint] = Link(self, peer)

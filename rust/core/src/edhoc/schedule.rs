@@ -8,7 +8,7 @@ use crate::memory::{burning, SecretBytes};
 use super::{label, CipherSuite, Credential, Edition, Exporter, Verify};
 
 /// What HKDF and the AEAD leave on the stack, and a margin.
-const STACK: usize = 8192;
+const STACK: usize = 4096;
 
 /// Where a handshake stands: TH_2, TH_3 or TH_4, and PRK_2e, which with signatures is
 /// also PRK_3e2m and PRK_4e3m (section 4.1.1).

@@ -7,9 +7,8 @@ use crate::secret::Secret;
 
 use super::{Receiver, Sender, ID_LEN, SECRET_LEN};
 
-/// Labels of EDHOC_Exporter (private use, RFC 9528 section 10.1).
-const INITIATOR: u64 = 32768;
-const RESPONDER: u64 = 32769;
+/// Label of EDHOC_Exporter for both traffic secrets (private use, RFC 9528 section 10.1).
+const TRAFFIC: u64 = 32768;
 
 /// Who began the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +41,16 @@ impl Session {
         peer: [u8; ID_LEN],
         window: u32,
     ) -> Result<Self> {
-        let secret = |label| -> Result<SecretBytes> {
-            let mut secret = SecretBytes::zeroed(SECRET_LEN)?;
-            exporter.export(label, b"", &mut secret)?;
-            Ok(secret)
-        };
+        // Initiator to responder, then back.
+        let mut secrets = SecretBytes::zeroed(2 * SECRET_LEN)?;
+        exporter.export(TRAFFIC, b"", &mut secrets)?;
+        let (forth, back) = secrets.split_at(SECRET_LEN);
         let (out, in_) = match role {
-            Role::Initiator => (INITIATOR, RESPONDER),
-            Role::Responder => (RESPONDER, INITIATOR),
+            Role::Initiator => (forth, back),
+            Role::Responder => (back, forth),
         };
-        let sender = Sender::new(peer, &secret(out)?)?;
-        let receiver = Receiver::new(own, &secret(in_)?, window)?;
+        let sender = Sender::new(peer, out)?;
+        let receiver = Receiver::new(own, in_, window)?;
         exporter.key_update(b"")?;
         Ok(Self { sender, receiver, exporter })
     }

@@ -35,11 +35,11 @@ impl Drop for Context {
 }
 
 /// A key ready for use.
-pub(super) struct PacketKey(Locked<Context>);
+pub(crate) struct PacketKey(Locked<Context>);
 
 impl PacketKey {
     /// `key` has 32 bytes. Leaves traces on the stack; see [`crate::memory::burning`].
-    pub(super) fn new(key: &[u8]) -> Result<Self> {
+    pub(crate) fn new(key: &[u8]) -> Result<Self> {
         exact("the AEAD key", key, KEY_LEN)?;
         let mut zeroed = core::mem::MaybeUninit::<EVP_AEAD_CTX>::zeroed();
         // SAFETY: the library writes a whole, unset context: plain bytes and null pointers,
@@ -69,7 +69,7 @@ impl PacketKey {
     }
 
     /// Encrypts `plaintext` into `out`: ciphertext and tag.
-    pub(super) fn seal_into(
+    pub(crate) fn seal_into(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
@@ -106,7 +106,7 @@ impl PacketKey {
     }
 
     /// Decrypts `sealed`, ciphertext and tag, into `out`, which is zeroed where it fails.
-    pub(super) fn open_into(
+    pub(crate) fn open_into(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],

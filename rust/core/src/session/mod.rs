@@ -13,12 +13,13 @@
 //! the nonce, so a packet opens under no other header.
 
 mod established;
-mod key;
+pub(crate) mod key;
 mod ratchet;
 mod window;
 
 use crate::aead::TAG_LEN;
 use crate::error::{exact, Error, Result};
+use crate::memory::burning;
 
 pub use self::established::{Role, Session};
 pub use self::ratchet::SECRET_LEN;
@@ -40,6 +41,14 @@ pub const LIMIT: u32 = 1 << 20;
 /// make the receiver compute.
 const AHEAD: u32 = 2;
 
+/// What packets leave: copies of GHASH's key among others, and a margin.
+const STACK: usize = 4096;
+
+/// Runs `work` on one packet or many, and wipes what they left on the stack.
+pub fn wiping<R>(work: impl FnOnce() -> R) -> R {
+    burning::<STACK, _>(work)
+}
+
 /// The sending half of a session.
 pub struct Sender {
     id: [u8; ID_LEN],
@@ -59,7 +68,7 @@ impl Sender {
     }
 
     /// One packet into `out`, which is [`OVERHEAD`] longer than `payload`.
-    /// [`Error::Limit`] where the key's numbers are used up.
+    /// [`Error::Limit`] where the key's numbers are used up. Call it inside [`wiping`].
     pub fn seal(&mut self, topic: &[u8], payload: &[u8], out: &mut [u8]) -> Result<()> {
         let number = self.next;
         if number >= LIMIT {
@@ -124,7 +133,7 @@ impl Receiver {
     /// [`Error::Frame`] where it is no packet of this session, [`Error::Replay`] where its
     /// number was seen or is too old, [`Error::Authentication`] where it is not genuine,
     /// [`Error::Limit`] after too many of those. Nothing but the count of failures changes
-    /// unless it is genuine.
+    /// unless it is genuine. Call it inside [`wiping`].
     pub fn open(&mut self, topic: &[u8], packet: &[u8], out: &mut [u8]) -> Result<()> {
         let number = number_of(self.id, packet)?;
         if self.failures >= LIMIT {
