@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .account import account
 from .audit import AuditLog
 from .audit.head import Head
 from .audit.sinks import (
@@ -82,7 +82,7 @@ def add_sink(path: str | os.PathLike[str], sink: SinkConfig) -> None:
     """
     with _stopped(path) as (folder, audit, settings, _):
         _write(folder, replace(settings, sinks=(*settings.sinks, sink)))
-        audit.note("sink_added", sink=sink.name, url=sink.url, operator=_operator())
+        audit.note("sink_added", sink=sink.name, url=sink.url, operator=account())
 
 
 def remove_sink(path: str | os.PathLike[str], name: str) -> SinkConfig:
@@ -96,7 +96,7 @@ def remove_sink(path: str | os.PathLike[str], name: str) -> SinkConfig:
             )
         _write(folder, replace(settings, sinks=left))
         cursor_file(folder.path, name).unlink(missing_ok=True)
-        audit.note("sink_removed", sink=name, url=removed.url, operator=_operator())
+        audit.note("sink_removed", sink=name, url=removed.url, operator=account())
     return removed
 
 
@@ -110,7 +110,7 @@ def check_sinks(
     """
     marker = secrets.token_hex(8)
     with _stopped(path) as (_, audit, _, sinks):
-        audit.note("sink_test", marker=marker, operator=_operator())
+        audit.note("sink_test", marker=marker, operator=account())
         audit.flush()
         seq, start = audit.durable().seq, time.monotonic()
         results = []
@@ -120,7 +120,13 @@ def check_sinks(
             results.append((status.name, ok, time.monotonic() - start))
         after = {status.name: status for status in sinks.status()} if sinks is not None else {}
         return marker, [
-            SinkTest(name, ok, seconds, "" if ok else after[name].error, after[name].waiting)
+            SinkTest(
+                name,
+                ok,
+                seconds,
+                error="" if ok else after[name].error,
+                waiting=max(0, seq - after[name].delivered),
+            )
             for name, ok, seconds in results
         ]
 
@@ -145,12 +151,3 @@ def _write(folder: StateFolder, settings: AuditSettings) -> None:
     if len(data) > MAX_SETTINGS:
         raise InvalidInputError(f"{SETTINGS_FILE} would be too long", hint="remove a sink")
     folder.write(SETTINGS_FILE, data)
-
-
-def _operator() -> str:
-    """The account that gave the command."""
-    uid = os.getuid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
