@@ -454,6 +454,27 @@ def _beat(pair: Pair) -> None:
     until(pair.plc, "audit_heartbeat")
 
 
+def in_process_flooded_after_a_failed_self_test() -> None:
+    node, sealed = Node.open("."), Path("frame").read_bytes()
+    _core.fail_closed()
+    for _ in range(300):
+        refused(lambda: node.open(sealed))
+    refused(node.close)
+
+
+def test_frames_at_a_device_that_failed_its_self_test_do_not_fill_its_log(pair: Pair) -> None:
+    (plc_folder(pair) / "frame").write_bytes(frame(pair))
+    (plc_folder(pair) / "frame").chmod(0o600)
+    pair.plc.close()
+    in_process(in_process_flooded_after_a_failed_self_test, plc_folder(pair))
+    found = tail(plc_folder(pair) / "audit.log", 1000)
+    failed = [record for record in found if record.event == "self_test_failed"]
+    assert 100 <= len(failed) < 110
+    (summary,) = [record for record in found if record.event == "events_suppressed"]
+    assert summary.detail["suppressed"] == "self_test_failed"
+    assert summary.detail["count"] == 300 - len(failed)
+
+
 # All of them
 
 

@@ -19,9 +19,12 @@ from .catalogue import EVENTS
 
 WIRE_DRIVEN: Final = frozenset(
     name for name in EVENTS if name.startswith(("refused_", "peer_pending"))
-) | {"peer_witnessed", "peer_history_changed", "checkpoint_cosigned", "witness_refused"}
-"""The events that bytes from outside can cause: without a trusted key, or (the last four) as
-often as a peer likes to."""
+) | {
+    *("peer_witnessed", "peer_history_changed", "checkpoint_cosigned", "witness_refused"),
+    "self_test_failed",
+}
+"""The events that bytes from outside can cause: without a trusted key, or (those of witnesses)
+as often as a peer likes to. Once a self-test has failed, every frame is refused for that."""
 
 
 @dataclass(frozen=True, slots=True)

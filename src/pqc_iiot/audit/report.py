@@ -7,15 +7,15 @@ do not print are shown by their numbers.
 
 from __future__ import annotations
 
-import html
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from . import chart
 from .catalogue import EVENTS, Severity
 from .checkpoint import NoteKey
+from .page import escaped, table
 from .record import AuditRecord
 from .search import read_all
 from .summary import SUPPRESSED, PeerSummary, Summary
@@ -24,8 +24,6 @@ from .verify import VerifyReport, verify
 _KINDS: Final = (*(severity.label for severity in Severity), SUPPRESSED)
 _MAX_ROWS: Final = 200
 _MAX_NOTABLE: Final = 40
-_LONG: Final = ("when", "detail", "fingerprint", "value", "how", "name", "last event")
-_NUMBERS: Final = ("records", "refused")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _PROVES: Final = """The chain fixes every byte in front of its last record: an edit, a removal or
 a change of order shows. What was cut off at the end, or written anew as a whole, shows only
@@ -68,9 +66,9 @@ def _page(
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Audit report: {_text(device)}</title><style>{css}</style></head><body>",
-            f"<h1>Audit report: {_text(device)}</h1>",
-            f'<p class="faint">{_text(begin or "no record")} to {_text(end or "no record")}</p>',
+            f"<title>Audit report: {escaped(device)}</title><style>{css}</style></head><body>",
+            f"<h1>Audit report: {escaped(device)}</h1>",
+            f'<p class="faint">{escaped(begin or "-")} to {escaped(end or "-")}</p>',
             _verdict(found, signed=signed),
             _tiles(summary),
             "<h2>Refusals over time</h2>",
@@ -99,7 +97,7 @@ def _verdict(found: VerifyReport, *, signed: bool) -> str:
         return (
             '<div class="verdict bad"><b>The log contradicts itself or what was signed, '
             f"in {found.problem_count} places.</b> Nothing below is to be relied on.</div>"
-        ) + _table(("what", "record", "how"), rows)
+        ) + table(("what", "record", "how"), rows)
     how = "and with the device's signatures" if signed else "signatures were not looked at"
     return (
         '<div class="verdict"><b>Nothing contradicts anything.</b> All '
@@ -147,7 +145,7 @@ def _events(summary: Summary) -> str:
         when = row.when.replace("`", "") if row else ""
         known = (row.id, row.severity.label, row.requirement, when) if row else ("", "", "", "")
         rows.append((known[0], name, *known[1:], str(count)))
-    return _table(("id", "event", "severity", "serves", "when", "records"), sorted(rows))
+    return table(("id", "event", "severity", "serves", "when", "records"), sorted(rows))
 
 
 def _notable(summary: Summary) -> str:
@@ -159,7 +157,7 @@ def _notable(summary: Summary) -> str:
     ]
     total = summary.severities["high"] + summary.severities["critical"]
     note = f'<p class="faint">The last {len(shown)} of {total}.</p>' if total > len(shown) else ""
-    return note + _table(("time", "record", "severity", "event", "detail"), rows)
+    return note + table(("time", "record", "severity", "event", "detail"), rows)
 
 
 def _peers(summary: Summary) -> str:
@@ -174,7 +172,7 @@ def _peers(summary: Summary) -> str:
         return "<p>The log names no peer.</p>"
     left = len(summary.peers) - len(rows)
     note = f'<p class="faint">{left} more are left out.</p>' if left else ""
-    return _table(("name", "fingerprint", "is", "since", "refused"), rows) + note
+    return table(("name", "fingerprint", "is", "since", "refused"), rows) + note
 
 
 def _keys(summary: Summary) -> str:
@@ -186,7 +184,7 @@ def _keys(summary: Summary) -> str:
     if not rows:
         return "<p>The log names no key set of this device.</p>"
     columns = ("fingerprint", "serial", "suite", "provider", "custody", "last event", "operator")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _coverage(found: VerifyReport, *, signed: bool) -> str:
@@ -200,7 +198,7 @@ def _coverage(found: VerifyReport, *, signed: bool) -> str:
         f"{coverage.signed_seq} of {found.last_seq}; "
         f"{found.last_seq - coverage.signed_seq} records came later.</p><p>"
         + (
-            f"Witnesses {_text(witnesses)} signed what is up to record {coverage.witnessed_seq}."
+            f"Witnesses {escaped(witnesses)} signed what is up to record {coverage.witnessed_seq}."
             if witnesses
             else "No witness has signed any of them."
         )
@@ -220,36 +218,13 @@ def _instructions(path: Path, found: VerifyReport) -> str:
         ("root of the tree", found.coverage.root),
     )
     rows = [(name, value or "-") for name, value in facts]
-    shown = "\n".join(map(_text, commands))
+    shown = "\n".join(map(escaped, commands))
     return (
         f"<p>{_PROVES}</p><p>With the log, its checkpoints and the bundles at hand:</p>"
-        f"<pre>{shown}</pre>{_table(('what', 'value'), rows)}"
+        f"<pre>{shown}</pre>{table(('what', 'value'), rows)}"
     )
 
 
 def _detail(record: AuditRecord) -> str:
     about = {"peer": f"{record.peer[:16]}…"} if record.peer else {}
     return " ".join(f"{name}={value}" for name, value in (about | dict(record.detail)).items())
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    kinds = dict.fromkeys(_LONG, ' class="long"') | dict.fromkeys(_NUMBERS, ' class="number"')
-    styles = [kinds.get(name, "") for name in columns]
-    head = "".join(f"<th{style}>{name}</th>" for style, name in zip(styles, columns, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{style}>{_text(cell)}</td>" for style, cell in zip(styles, row, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _text(text: str) -> str:
-    """`text` as content of an element or a quoted attribute: shown, never obeyed."""
-    shown = text if text.isprintable() else "".join(map(_visible, text))
-    return html.escape(shown)
-
-
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -13,7 +13,7 @@ from ..errors import StateError
 from ..identity import note_key, public_bundle
 from ..state import AUDIT_FILE
 from . import audit_read, evidence, output, sinks
-from .audit_read import File
+from .audit_options import File
 from .base import Shell, command, group
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def tail_(
 ) -> None:
     """Shows the last records; as JSON, exactly as they stand in the log."""
     path = file or shell.state / AUDIT_FILE
-    show = audit_read.record_printer(shell)
+    show = audit_read.record_printer(shell, live=follow_)
     for record in follow(path, lines) if follow_ else tail(path, lines):
         show(record)
 

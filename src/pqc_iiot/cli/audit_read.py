@@ -1,4 +1,4 @@
-"""`audit search`, `export`, `stats` and `report`: what the log says, for people and programs."""
+"""`audit search`, `export` and `report`: what the log says, for people and programs."""
 
 from __future__ import annotations
 
@@ -10,44 +10,22 @@ import typer
 
 from ..audit import Severity
 from ..audit.formats import FORMATS
-from ..audit.search import Query, moment, search
+from ..audit.search import Query, search
 from ..errors import InvalidInputError, StateError
 from ..state import AUDIT_FILE
-from . import evidence, output
+from . import audit_stats, evidence, output
+from .audit_options import File, From, To
 from .base import Shell, command
 from .files import STDIO, writing
 from .values import checked, severity_label
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
 
-    from rich.console import RenderableType
-
     from ..audit import AuditRecord
-    from ..audit.summary import Summary
 
 _CHUNK = 1 << 20
-_TOP = 15
-_HOURS = 48
 
-File = Annotated[
-    Path | None, typer.Option("--file", metavar="FILE", help="Another log than this device's.")
-]
-_time = checked(moment)
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="TIME",
-        parser=_time,
-        help="Not before: 2026-02-03, 2026-02-03T04:05 (UTC) or how long ago: 24h.",
-    ),
-]
-To = Annotated[
-    str | None,
-    typer.Option("--to", metavar="TIME", parser=_time, help="Before, written in the same way."),
-]
 _Output = Annotated[
     Path, typer.Option("-o", "--output", metavar="FILE", help="Standard output if left out.")
 ]
@@ -59,7 +37,7 @@ def register(audit: typer.Typer) -> None:
     """Adds these commands to the group."""
     command(audit, "search")(search_)
     command(audit, "export")(export)
-    command(audit, "stats")(stats)
+    command(audit, "stats")(audit_stats.stats)
     command(audit, "report")(report_)
 
 
@@ -105,13 +83,14 @@ def search_(
     shell.note(f"{found} records")
 
 
-def record_printer(shell: Shell) -> Callable[[AuditRecord], None]:
-    """Prints one record: for programs as it stands in the log, for people on one line."""
+def record_printer(shell: Shell, *, live: bool = False) -> Callable[[AuditRecord], None]:
+    """Prints one record, `live` at once: for programs as it stands in the log, for people on
+    one line."""
     console = output.console()
 
     def show(record: AuditRecord) -> None:
         if shell.json:
-            print(record.encode().decode("ascii"), flush=True)
+            print(record.encode().decode("ascii"), flush=live)
         else:
             console.print(_line(record), style=_STYLES.get(record.severity), soft_wrap=True)
 
@@ -145,28 +124,6 @@ def export(
     shell.note(f"{count} records")
 
 
-def stats(shell: Shell, begin: From = None, end: To = None, file: File = None) -> None:
-    """Counts records by event, severity, peer and hour."""
-    from ..audit.summary import Summary
-
-    path = file or shell.state / AUDIT_FILE
-    summary = Summary().add_all(search(path, Query(begin or "", end or "")))
-    document = {
-        "records": summary.records,
-        "first": summary.first.time if summary.first else "",
-        "last": summary.last.time if summary.last else "",
-        "events": dict(summary.events.most_common()),
-        "severities": dict(summary.severities),
-        "peers": [
-            {"fingerprint": peer, "name": _name(summary, peer), "records": count}
-            for peer, count in summary.by_peer.most_common()
-        ],
-        "hours": dict(sorted(summary.hours.items())),
-        "refusals": {hour: dict(counts) for hour, counts in sorted(summary.refusals.items())},
-    }
-    shell.show(document, lambda: _charts(summary))
-
-
 def report_(
     shell: Shell,
     begin: From = None,
@@ -196,60 +153,3 @@ def _line(record: AuditRecord) -> str:
     peer = f"peer={record.peer[:16]}" if record.peer else ""
     parts = (record.time, f"#{record.seq}", record.id, record.severity.label, record.event)
     return output.escape(" ".join(filter(None, (*parts, peer, detail))))
-
-
-def _charts(summary: Summary) -> RenderableType:
-    from rich.console import Group
-
-    from ..audit.chart import buckets, sparkline
-
-    if summary.first is None or summary.last is None:
-        return output.facts({"records": 0})
-    unit, hours = buckets(
-        {hour: _only(count) for hour, count in summary.hours.items()},
-        summary.first.time,
-        summary.last.time,
-    )
-    shown = dict(list(hours.items())[-_HOURS:])
-    facts: dict[str, object] = {
-        "records": summary.records,
-        "from": summary.first.time,
-        "to": summary.last.time,
-    }
-    if output.draws_blocks():
-        facts[f"per {unit}"] = sparkline([count.total() for count in shown.values()]) or "-"
-    peers = {
-        f"{_name(summary, peer)} {peer[:16]}".strip(): count
-        for peer, count in summary.by_peer.most_common(_TOP)
-    }
-    return Group(
-        output.facts(facts),
-        *(
-            _bars(title, counts)
-            for title, counts in (
-                ("severity", {each.label: summary.severities[each.label] for each in Severity}),
-                ("event", dict(summary.events.most_common(_TOP))),
-                ("peer", peers),
-            )
-            if counts
-        ),
-    )
-
-
-def _bars(title: str, counts: dict[str, int]) -> RenderableType:
-    from ..audit.chart import bar
-
-    highest = max(counts.values())
-    block = "█" if output.draws_blocks() else "#"
-    rows = [(name, str(count), block * bar(count, highest)) for name, count in counts.items()]
-    return output.table(title, "records", "", rows=rows)
-
-
-def _only(count: int) -> Counter[str]:
-    from collections import Counter
-
-    return Counter({"records": count})
-
-
-def _name(summary: Summary, peer: str) -> str:
-    return summary.peers[peer].name if peer in summary.peers else ""
