@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pqc_iiot import bench
 
-from . import audit, peers, startup
+from . import audit, audit_sinks, peers, startup
 
 PARTS = (
     ("the envelope", bench.measure_envelope),
@@ -17,6 +17,7 @@ PARTS = (
     ("start-up", startup.measure_startup),
     ("100,000 peers", peers.measure_peers),
     ("the audit trail", audit.measure_audit),
+    ("a flood of refusals", audit_sinks.measure_sinks),
 )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest import mock
 
 from pqc_iiot.audit import AuditLog
@@ -17,22 +16,22 @@ from pqc_iiot.audit.limit import Limiter
 from pqc_iiot.audit.sinks import AuditSettings, SinkConfig, Sinks
 from pqc_iiot.bench import BATCH, CONTEXT, PAYLOAD, Row, pair, row, timed
 from pqc_iiot.errors import ReplayError
-from pqc_iiot.node import Incoming, Node
+from pqc_iiot.message import Incoming
+from pqc_iiot.node import Node
 
 FLOOD = 1_000_000
 """Refusals in a minute."""
 PER_MICROSECOND = FLOOD / 60e6
 
 
-def measure_sinks(rounds: int = 40) -> list[Row]:
+def measure_sinks(folder: Path, rounds: int = 40) -> list[Row]:
     """The cost of a refusal's event on the caller, and a flood of refusals: what it leaves
     of the main job, and what it leaves behind."""
-    with TemporaryDirectory(prefix="pqc-iiot-bench-") as folder:
-        return [
-            *_measure_event(Path(folder, "event"), rounds),
-            *_measure_main_job(Path(folder, "job"), 4 * rounds),
-            *_measure_remains(Path(folder, "remains")),
-        ]
+    return [
+        *_measure_event(folder / "event", rounds),
+        *_measure_main_job(folder / "job", 4 * rounds),
+        *_measure_remains(folder / "remains"),
+    ]
 
 
 def _measure_event(folder: Path, rounds: int) -> list[Row]:
