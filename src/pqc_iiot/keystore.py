@@ -135,6 +135,10 @@ class Keystore:
         """Every key set of the list, oldest change first."""
         return (self._peer(row) for row in self._store.rows(PEERS))
 
+    def key_ids(self) -> frozenset[bytes]:
+        """The key ids of the list, in any state."""
+        return frozenset(row.kid for row in self._store.rows(PEERS))
+
     def pending(self) -> list[Bundle]:
         """The bundles that wait for approval, oldest first."""
         return [parse_bundle(row.value) for row in self._store.rows(PENDING)]

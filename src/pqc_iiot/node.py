@@ -33,6 +33,7 @@ from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
 from .reception import Admitted, Reception, described
+from .sessions import NodeSessions
 from .state import (
     DEFAULT_STORE,
     State,
@@ -76,7 +77,14 @@ class Node:
         self.audit: AuditLog = state.audit
         self.meter: Meter | None = None
         """Counts messages while there is one; see `pqc_iiot.metrics`."""
-        self.peers = Peers(self._keystore, self._refused_peer, self._lock, self._check_usable)
+        self.sessions = NodeSessions(self._usable_state, self._lock, self._refused)
+        self.peers = Peers(
+            self._keystore,
+            self._refused_peer,
+            self._lock,
+            self._check_usable,
+            self.sessions.refresh,
+        )
         self.witness = Witness(self._usable_state, self._lock, self.seal)
 
     # Making and opening
@@ -260,6 +268,7 @@ class Node:
     def policy(self, policy: Policy) -> None:
         with self._lock:
             store_policy(self._usable_state(), policy)
+            self.sessions.refresh()
 
     def rotate(self, suite: int | None = None) -> Bundle:
         """New keys, signed by the current ones: the bundle to announce to peers.
@@ -290,7 +299,7 @@ class Node:
         """Facts and counters for people and monitoring."""
         self._check_usable()
         with self._lock:
-            return status_of(self._usable_state())
+            return status_of(self._usable_state(), self.sessions.status())
 
     def mqtt(self, url: str, **options: str | int | bool) -> Bus:
         """An MQTT connection for this device, to be used as an asynchronous context
@@ -306,6 +315,7 @@ class Node:
             self._state = None
             return
         with self._lock:
+            self.sessions.close()
             state, self._state = self._state, None
             if state is not None:
                 state.close()

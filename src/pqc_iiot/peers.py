@@ -23,9 +23,10 @@ class Peers:
         refused: Callable[[PqcIiotError, Mapping[str, str | int]], None],
         lock: threading.RLock,
         check_usable: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         self._keystore, self._refused = keystore, refused
-        self._lock, self._check_usable = lock, check_usable
+        self._lock, self._check_usable, self._changed = lock, check_usable, changed
 
     def add(self, bundle: bytes | Bundle, *, transport: str = "") -> Peer | None:
         """Takes in a bundle (encoded: at most 16,384 bytes).
@@ -54,7 +55,8 @@ class Peers:
         return self._logged(lambda: self._keystore.approve(what, name), {})
 
     def revoke(self, what: str) -> tuple[Peer, ...]:
-        """Refuses a peer at once, in both directions: its key sets, now revoked."""
+        """Refuses a peer at once, in both directions, and ends its sessions: its key sets,
+        now revoked."""
         return self._logged(lambda: tuple(self._keystore.revoke(what)), {})
 
     def get(self, what: str) -> Peer:
@@ -108,10 +110,12 @@ class Peers:
         self._check_usable()
         with self._lock:
             try:
-                return action()
+                result = action()
             except PqcIiotError as error:
                 self._refused(error, known)
                 raise
+            self._changed()
+            return result
 
 
 def read_bundle(path: str | Path) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ._core import memory_stats
 from .audit import AuditStats
 from .identity import BUNDLE_FILE
+from .sessions import SessionStatus
 from .state import State
 from .store import StoreStats
 
@@ -49,10 +50,11 @@ class Status:
     store: StoreStats
     memory: MemoryStatus
     audit: AuditStats
+    sessions: SessionStatus
     sinks: tuple[SinkStatus, ...] = ()
 
 
-def status_of(state: State) -> Status:
+def status_of(state: State, sessions: SessionStatus) -> Status:
     """The status of an open state."""
     bundle = state.identity.current.bundle
     policy = state.keystore.policy
@@ -77,6 +79,7 @@ def status_of(state: State) -> Status:
         memory=MemoryStatus(*memory_stats()),
         audit=state.audit.stats(),
         sinks=state.sinks.status() if state.sinks is not None else (),
+        sessions=sessions,
     )
 
 

@@ -13,12 +13,15 @@ from .. import envelope
 from ..bundle import parse_bundle
 from ..errors import InvalidFrameError, InvalidInputError
 from ..policy import MAX_PAYLOAD
+from ..session import frames as session_frames
+from ..session.frames import Kind
 from . import output
 from .base import Shell, command
 from .files import STDIO, read_input
 
 _FRAME, _BUNDLE = b"\xd0", b"\xd8\x62"
 """How the CBOR tags of a frame (16) and a bundle (98) begin: not as any text does."""
+_SESSION = tuple(bytes((kind,)) for kind in Kind)
 _Explained: TypeAlias = tuple[str, str | int | None, str]
 """A field's name and value, and what they are worth."""
 _LIMIT = 2 * (MAX_PAYLOAD + envelope.MAX_OVERHEAD)
@@ -37,7 +40,10 @@ def inspect(
 ) -> None:
     """Explains a frame or a bundle without any key: what it says, and what that is worth."""
     data = _decoded(_read(what))
-    explained = _bundle(data) if data.startswith(_BUNDLE) else _frame(data)
+    if data.startswith(_BUNDLE):
+        explained = _bundle(data)
+    else:
+        explained = _frame(data) if data.startswith(_FRAME) else _session(data)
     document = {name: value for name, value, _ in explained}
     rows = [(name.replace("_", " "), str(value), meaning) for name, value, meaning in explained]
     shell.show(document, lambda: output.table("field", "value", "what it means", rows=rows))
@@ -63,6 +69,31 @@ def _frame(data: bytes) -> list[_Explained]:
             f"if the sender signs with {suite.sig.name}",
         ),
         ("verified", False, "takes the recipient's keys; the context is bound but not carried"),
+    ]
+
+
+def _session(data: bytes) -> list[_Explained]:
+    frame = session_frames.parse(data)
+    kind = frame.kind
+    if kind is Kind.PACKET:
+        return [
+            ("kind", "packet", "of a session: AES-256-GCM"),
+            ("bytes", len(data), "all of it"),
+            ("session", frame.who.hex(), "as its receiver chose it; a claim until opened"),
+            ("number", session_frames.packet_number(data), "a claim until opened"),
+            ("payload_bytes", len(data) - session_frames.OVERHEAD, "hidden"),
+            ("verified", False, "takes the session's keys; the topic is bound but not carried"),
+        ]
+    if kind is Kind.MESSAGE_1:
+        who = ("sender", frame.who.hex(), "key id; a claim until message 3")
+    else:
+        who = ("session", frame.who.hex(), "as its receiver chose it in this handshake")
+    return [
+        ("kind", kind.name.lower(), "of a session's handshake (EDHOC, RFC 9528, method 0)"),
+        ("bytes", len(data), "all of it"),
+        who,
+        ("message_bytes", len(frame.message), "the EDHOC message"),
+        ("verified", False, "takes part in the handshake"),
     ]
 
 
@@ -101,7 +132,7 @@ def _read(what: str) -> bytes:
 
 def _decoded(data: bytes) -> bytes:
     """The bytes themselves, or what they say in hexadecimal or Base64 (RFC 4648)."""
-    if data.startswith((_FRAME, _BUNDLE)):
+    if _is_known(data):
         return data
     text = b"".join(data.split())
     for decode in (binascii.unhexlify, _base64):
@@ -109,9 +140,14 @@ def _decoded(data: bytes) -> bytes:
             decoded = decode(text)
         except (binascii.Error, ValueError):
             continue
-        if decoded.startswith((_FRAME, _BUNDLE)):
+        if _is_known(decoded):
             return decoded
     raise InvalidFrameError("this is neither a frame nor a bundle, as it is or in hex or Base64")
+
+
+def _is_known(data: bytes) -> bool:
+    """By how it begins: no text begins like any of them."""
+    return data.startswith((_FRAME, _BUNDLE)) or data[:1] in _SESSION
 
 
 def _base64(text: bytes) -> bytes:

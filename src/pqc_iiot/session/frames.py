@@ -22,6 +22,8 @@ from ..errors import InvalidFrameError
 ID_SIZE = 4
 HEADER_SIZE = 8
 """Bytes of a packet before its ciphertext."""
+OVERHEAD = HEADER_SIZE + 16
+"""Bytes of a packet beyond its payload."""
 MAX_MESSAGE_1 = 1 + KID_SIZE + 1700
 MAX_HANDSHAKE = 1 + ID_SIZE + 6400
 """Bytes; more than any suite's frame has."""
@@ -73,7 +75,7 @@ def parse(frame: bytes) -> Frame:
     except (IndexError, ValueError):
         raise InvalidFrameError("these bytes are not of a session") from None
     if kind is Kind.PACKET:
-        if len(frame) < HEADER_SIZE + 16:
+        if len(frame) < OVERHEAD:
             raise InvalidFrameError("the packet is too short")
         return Frame(kind, frame[1 : 1 + ID_SIZE], frame)
     end, limit = 1 + ID_SIZE, MAX_HANDSHAKE

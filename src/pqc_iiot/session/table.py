@@ -76,6 +76,10 @@ class Sessions:
         link = self._links.get(fingerprint)
         return link is not None and link.current is not None
 
+    def peers(self) -> list[Peer]:
+        """Everybody with a session, a handshake, or messages that wait."""
+        return [link.peer for link in self._links.values()]
+
     # Calls
 
     def send(self, now: float, peer: Peer, context: str, payload: bytes, token: int) -> None:
