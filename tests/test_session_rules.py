@@ -34,8 +34,8 @@ def state(device: Device) -> object:
                 for c in (link.current, link._candidate, *link._old)
                 if c is not None
             ],
-            link._initiating and (link._initiating.own_id, link._initiating.taken),
-            list(link.responding),
+            (h := link.handshakes.initiating) and (h.own_id, h.taken),
+            list(link.handshakes.responding),
             len(link._waiting),
         )
         for link in links

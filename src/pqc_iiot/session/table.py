@@ -21,9 +21,10 @@ from ..keystore import Peer
 from . import frames
 from .channel import NEVER, Channel
 from .frames import ID_SIZE, Frame, Kind
+from .handshakes import Holder, Initiating, Responding
 from .limits import Bucket, Limits
 from .outcome import Outcome, Refused
-from .peer import Holder, Initiating, Link, Responding
+from .peer import Link
 
 _BUCKETS = 4096
 _PACKET, _ID_END = bytes((Kind.PACKET,)), 1 + ID_SIZE
@@ -105,7 +106,7 @@ class Sessions:
                 link = self._caller(now, data[1:_KID_END])
                 if link is None:
                     return
-                link.on_message_1(now, frames.parse(data).message)
+                link.handshakes.on_message_1(now, frames.parse(data).message)
             else:
                 frame = frames.parse(data)
                 holder = self._by_id.get(frame.who)
@@ -159,15 +160,15 @@ class Sessions:
                     inner = frames.parse(carried)
                     if inner.kind is not Kind.MESSAGE_1 or inner.who != link.peer.bundle.kid:
                         raise InvalidFrameError("the packet carries another handshake message")
-                    link.on_message_1(now, inner.message)
+                    link.handshakes.on_message_1(now, inner.message)
             case Kind.MESSAGE_2, Initiating():
-                link.on_message_2(now, role, frame.message)
+                link.handshakes.on_message_2(now, role, frame.message)
             case Kind.MESSAGE_4, Initiating():
                 holder.role = link.on_message_4(now, role, frame.message)
             case Kind.MESSAGE_3, Responding():
                 holder.role = link.on_message_3(now, frame.who, role, frame.message)
             case Kind.MESSAGE_3, Channel():
-                link.on_message_3_again(role, frame.message)
+                link.handshakes.on_message_3_again(role, frame.message)
             case Kind.MESSAGE_4, Channel():
                 role.ask(now)  # Message 4 came twice: the peer has not heard from us yet.
             case _:
