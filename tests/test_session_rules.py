@@ -237,6 +237,14 @@ def test_after_days_of_idleness_the_next_message_arrives(days: float) -> None:
     assert network.a.fates[token] is Fate.CONFIRMED
 
 
+def test_keys_of_a_session_that_nobody_uses_are_wiped_in_the_end() -> None:
+    network = connected()
+    network.run(3 * 86_400)
+    for device in (network.a, network.b):
+        assert not device.sessions._by_id
+        assert not device.sessions._links
+
+
 def test_after_days_a_peer_that_rebooted_meanwhile_costs_no_message() -> None:
     network = connected()
     network.run(86_400 / 2)

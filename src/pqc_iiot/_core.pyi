@@ -280,6 +280,10 @@ class Session:
         failures changes then.
         """
 
+    def open_genuine(self, topic: bytes, packet: bytes) -> bytes | None:
+        """Open a packet as `open` does; None where it is not genuine, so that a flood of
+        forgeries raises nothing."""
+
     def seal_many(self, topics: list[bytes], payloads: list[bytes]) -> list[bytes | PqcIiotError]:
         """Make a packet of each payload under its topic; the error in place of one.
 

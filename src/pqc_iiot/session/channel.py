@@ -112,13 +112,16 @@ class Channel:
 
     # In
 
-    def open(self, now: float, packet: bytes, context: str | None) -> bytes:
-        """Opens a packet: the handshake frame that it carries, or nothing.
+    def open(self, now: float, packet: bytes, context: str | None) -> bytes | None:
+        """Opens a packet: the handshake frame that it carries, or nothing; None where it is
+        not genuine.
 
-        Errors as `Session.open`; nothing has changed then.
+        Other errors as `Session.open`; nothing has changed then.
         """
         if context is not None:
-            payload = self.session.open(encode_context(context), packet)
+            payload = self.session.open_genuine(encode_context(context), packet)
+            if payload is None:
+                return None
             number = frames.packet_number(packet)
             self._note(number)
             self.heard = now
@@ -129,7 +132,9 @@ class Channel:
                 self._answer_at = now + self.limits.confirm_within
             self._emit(Delivered(self.fingerprint, context, payload, self.own_id, number))
             return b""
-        body = self.session.open(_CONTROL, packet)
+        body = self.session.open_genuine(_CONTROL, packet)
+        if body is None:
+            return None
         self._note(frames.packet_number(packet))
         self.heard = now
         match body[:1]:

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from ..errors import TransportError
+from ..errors import AuthenticationError, TransportError
 from ..keystore import Peer
 from .channel import NEVER, Channel
 from .handshakes import Handshakes, Hub, Initiating, Responding
-from .outcome import Ended, Established, Fate, Report
+from .outcome import Ended, Established, Fate, Refused, Report
 
 _OLD = 3
 """Replaced sessions that still receive; each side may use another one for a moment."""
@@ -42,6 +42,8 @@ class Link:
     def __init__(self, hub: Hub, peer: Peer) -> None:
         self._hub, self.peer, self._limits = hub, peer, hub.limits
         self.handshakes = Handshakes(hub, self, peer)
+        self.forged = Refused(AuthenticationError("authentication failed"), peer.fingerprint)
+        """What is said of every packet that is not genuine."""
         self.current: Channel | None = None
         self._candidate: Channel | None = None
         self._old: list[Channel] = []
@@ -134,9 +136,13 @@ class Link:
 
     # Packets
 
-    def on_packet(self, now: float, channel: Channel, packet: bytes, context: str | None) -> bytes:
-        """Opens a packet; the handshake frame that it carries, or nothing."""
+    def on_packet(
+        self, now: float, channel: Channel, packet: bytes, context: str | None
+    ) -> bytes | None:
+        """Opens a packet; as `Channel.open`."""
         carried = channel.open(now, packet, context)
+        if carried is None:
+            return None
         if channel is self._candidate:
             self._candidate = None
             self._use(channel)
@@ -194,6 +200,8 @@ class Link:
         """When `tick` has something to do."""
         limits = self._limits
         times = self.handshakes.times()
+        if self.current is not None:
+            times.append(self.current.born + 2 * limits.rekey_after)
         times += [channel.due for channel in (self.current, self._candidate) if channel]
         times += [c.due if c.unconfirmed else c.heard + limits.grace for c in self._old]
         if self._waiting:

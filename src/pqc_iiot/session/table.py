@@ -95,14 +95,18 @@ class Sessions:
     def receive(self, now: float, data: bytes, context: str | None) -> None:
         """Takes what arrived, under a topic or, with None, in this device's inbox. What is
         refused has changed nothing, and is among the outcomes."""
-        # The commonest forgeries first, and without an exception.
+        # The commonest first, and forgeries without an exception.
         kind = data[:1]
-        if kind == _PACKET and data[1:_ID_END] not in self._by_id:
-            self._outcomes.append(_NO_SESSION)
-            return
         link: Link | None = None
         try:
-            if kind == _MESSAGE_1:
+            if kind == _PACKET:
+                holder = self._by_id.get(data[1:_ID_END])
+                if holder is None:
+                    self._outcomes.append(_NO_SESSION)
+                    return
+                link = holder.link
+                self._packet(now, holder, data, context)
+            elif kind == _MESSAGE_1:
                 link = self._caller(now, data[1:_KID_END])
                 if link is None:
                     return
@@ -114,7 +118,7 @@ class Sessions:
                     self._outcomes.append(_NO_SESSION)
                     return
                 link = holder.link
-                self._dispatch(now, holder, frame, context)
+                self._dispatch(now, holder, frame)
         except PqcIiotError as error:
             self._outcomes.append(Refused(error, link.peer.fingerprint if link else b""))
             if link is None:
@@ -151,16 +155,22 @@ class Sessions:
 
     # Inside
 
-    def _dispatch(self, now: float, holder: Holder, frame: Frame, context: str | None) -> None:
+    def _packet(self, now: float, holder: Holder, packet: bytes, context: str | None) -> None:
+        link, channel = holder.link, holder.role
+        if not isinstance(channel, Channel):
+            raise InvalidFrameError("the session with this id is at another step")
+        carried = link.on_packet(now, channel, packet, context)
+        if carried is None:
+            self._outcomes.append(link.forged)
+        elif carried:
+            inner = frames.parse(carried)
+            if inner.kind is not Kind.MESSAGE_1 or inner.who != link.peer.bundle.kid:
+                raise InvalidFrameError("the packet carries another handshake message")
+            link.handshakes.on_message_1(now, inner.message)
+
+    def _dispatch(self, now: float, holder: Holder, frame: Frame) -> None:
         link, role = holder.link, holder.role
         match frame.kind, role:
-            case Kind.PACKET, Channel():
-                carried = link.on_packet(now, role, frame.message, context)
-                if carried:
-                    inner = frames.parse(carried)
-                    if inner.kind is not Kind.MESSAGE_1 or inner.who != link.peer.bundle.kid:
-                        raise InvalidFrameError("the packet carries another handshake message")
-                    link.handshakes.on_message_1(now, inner.message)
             case Kind.MESSAGE_2, Initiating():
                 link.handshakes.on_message_2(now, role, frame.message)
             case Kind.MESSAGE_4, Initiating():
