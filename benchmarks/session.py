@@ -77,7 +77,7 @@ def measure_packets(a: OwnKeys, b: OwnKeys, rounds: int = 30) -> list[Row]:
     out, in_ = handshake(a, b)()
     bare, nonce = AESGCM(bytes(32)), bytes(12)
     sealed = bare.encrypt(nonce, PAYLOAD, TOPIC)
-    topics, payloads = [TOPIC] * BATCH, [PAYLOAD] * BATCH
+    payloads = [PAYLOAD] * BATCH
     calls = 8 * BATCH
     many, same = [TOPIC] * calls, [PAYLOAD] * calls
     nonces, sealeds = [nonce] * calls, [sealed] * calls
@@ -92,8 +92,8 @@ def measure_packets(a: OwnKeys, b: OwnKeys, rounds: int = 30) -> list[Row]:
         one_seal = _each(lambda p=packets: p.extend(map(seal, many, same)), calls)  # type: ignore[misc]
         one_open = _each(lambda p=packets: [*map(open_, many, p)], calls)  # type: ignore[misc]
         batch: list[bytes] = []
-        many_seal = _each(lambda s=batch: s.extend(out.seal_many(topics, payloads)), BATCH)  # type: ignore[misc]
-        many_open = _each(lambda s=batch: in_.open_many(topics, s), BATCH)  # type: ignore[misc]
+        many_seal = _each(lambda s=batch: s.extend(out.seal_many(TOPIC, payloads)), BATCH)  # type: ignore[misc]
+        many_open = _each(lambda s=batch: in_.open_many(TOPIC, s), BATCH)  # type: ignore[misc]
         for name, value, base in (
             ("seal", one_seal, base_seal),
             ("open", one_open, base_open),

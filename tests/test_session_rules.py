@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from pqc_iiot import RevokedPeerError, TransportError
+from pqc_iiot import (
+    AuthenticationError,
+    InvalidInputError,
+    ReplayError,
+    RevokedPeerError,
+    StateError,
+    TransportError,
+)
 from pqc_iiot._core import HandshakeInitiator
 from pqc_iiot.session import Fate, Limits, Refused, Send, frames
 from pqc_iiot.session.frames import Kind
@@ -391,3 +398,30 @@ def test_the_session_exports_the_same_secret_on_both_sides() -> None:
         tags.add(link.current.session.export(40000, b"x", 32).mac(b"y"))
     assert len(tags) == 1
     assert as_peer("a").fingerprint == keys("a").bundle.fingerprint
+
+
+def test_batches_are_the_same_as_one_by_one_with_an_error_for_each_that_fails() -> None:
+    network = connected()
+    one, other = (
+        next(iter(device.sessions._links.values())).current for device in (network.a, network.b)
+    )
+    assert one is not None
+    assert other is not None
+    payloads = [b"x", b"", b"z" * 5000]
+    packets = one.session.seal_many(b"t", payloads)
+    packets += one.session.seal_many([b"t", b"u"], [b"1", b"2"])
+    frames_ = [each for each in packets if isinstance(each, bytes)]
+    assert len(frames_) == 5
+    opened = other.session.open_many(b"t", [*frames_[:3], frames_[0]])
+    assert opened[:3] == payloads
+    assert isinstance(opened[3], ReplayError)
+    opened = other.session.open_many([b"t", b"t"], frames_[3:])
+    assert opened[0] == b"1"
+    assert isinstance(opened[1], AuthenticationError)
+    with pytest.raises(InvalidInputError):
+        one.session.seal_many([b"t"], payloads)
+    with pytest.raises(TypeError):
+        one.session.seal_many(b"t", ["text"])  # type: ignore[list-item]
+    one.session.close()
+    with pytest.raises(StateError):
+        one.session.seal(b"t", b"")

@@ -284,13 +284,18 @@ class Session:
         """Open a packet as `open` does; None where it is not genuine, so that a flood of
         forgeries raises nothing."""
 
-    def seal_many(self, topics: list[bytes], payloads: list[bytes]) -> list[bytes | PqcIiotError]:
-        """Make a packet of each payload under its topic; the error in place of one.
+    def seal_many(
+        self, topics: bytes | list[bytes], payloads: list[bytes]
+    ) -> list[bytes | PqcIiotError]:
+        """Make a packet of each payload, all under one topic or each under its own; the
+        error in place of a packet.
 
-        Raises `InvalidInputError` unless there are as many topics as payloads.
+        Raises `InvalidInputError` unless there is one topic or as many as payloads.
         """
 
-    def open_many(self, topics: list[bytes], packets: list[bytes]) -> list[bytes | PqcIiotError]:
+    def open_many(
+        self, topics: bytes | list[bytes], packets: list[bytes]
+    ) -> list[bytes | PqcIiotError]:
         """Open each packet, in order: payloads, and the error in place of one."""
 
     def export(self, label: int, context: bytes, length: int) -> Secret:

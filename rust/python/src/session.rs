@@ -37,23 +37,31 @@ fn bytes<'py>(
     PyBytes::new_with(py, len, |out| fill(out).map_err(raised))
 }
 
-/// A result for each pair, in order: bytes or the error.
+/// A result for each item, in order: bytes or the error. `topics` is one for all, or a list
+/// of as many.
 fn each<'py>(
-    topics: &Bound<'py, PyList>,
+    topics: &Bound<'py, PyAny>,
     items: &Bound<'py, PyList>,
     mut work: impl FnMut(&[u8], &[u8]) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = items.py();
-    if topics.len() != items.len() {
-        return Err(raised(Error::Parameter("the number of topics")));
-    }
     let mut out = Vec::with_capacity(items.len());
-    for (topic, item) in topics.iter().zip(items.iter()) {
-        let (topic, item) = (topic.cast::<PyBytes>()?, item.cast::<PyBytes>()?);
-        out.push(match work(topic.as_bytes(), item.as_bytes()) {
+    let mut one = |topic: &[u8], item: Bound<'py, PyAny>| -> PyResult<()> {
+        out.push(match work(topic, item.cast::<PyBytes>()?.as_bytes()) {
             Ok(bytes) => bytes.into_any(),
             Err(error) => error.into_value(py).into_bound(py).into_any(),
         });
+        Ok(())
+    };
+    if let Ok(topic) = topics.cast::<PyBytes>() {
+        items.iter().try_for_each(|item| one(topic.as_bytes(), item))?;
+    } else {
+        let topics = topics.cast::<PyList>()?;
+        if topics.len() != items.len() {
+            return Err(raised(Error::Parameter("the number of topics")));
+        }
+        let mut pairs = topics.iter().zip(items.iter());
+        pairs.try_for_each(|(topic, item)| one(topic.cast::<PyBytes>()?.as_bytes(), item))?;
     }
     PyList::new(py, out)
 }
@@ -118,7 +126,7 @@ impl Session {
     fn seal_many<'py>(
         &mut self,
         py: Python<'py>,
-        topics: &Bound<'py, PyList>,
+        topics: &Bound<'py, PyAny>,
         payloads: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
         let sender = &mut self.core()?.sender;
@@ -133,7 +141,7 @@ impl Session {
     fn open_many<'py>(
         &mut self,
         py: Python<'py>,
-        topics: &Bound<'py, PyList>,
+        topics: &Bound<'py, PyAny>,
         packets: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
         let receiver = &mut self.core()?.receiver;
