@@ -33,12 +33,13 @@ def pump(one: Node, other: Node, now: float = NOW) -> list[object]:
 
 
 def test_messages_go_through_a_session_that_sets_itself_up(pair: Pair) -> None:
-    token = pair.sensor.sessions.send(NOW, b"21.5", to="plc", context="line1/temp")
-    assert not pair.sensor.sessions.ready("plc")
+    session = pair.sensor.session("plc")
+    token = session.send(NOW, b"21.5", context="line1/temp")
+    assert not session.ready
     came = pump(pair.sensor, pair.plc)
     (message,) = (each for each in came if isinstance(each, Message))
     assert message == Message("sensor", 0, b"21.5", "line1/temp", pair.sensor.bundle.fingerprint)
-    assert pair.sensor.sessions.ready("plc")
+    assert session.ready
     for node in (pair.sensor, pair.plc):
         assert (node.sessions.status().ready, node.sessions.status().half_open) == (1, 0)
     pair.plc.sessions.tick(NOW + 1)

@@ -33,7 +33,7 @@ from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
 from .reception import Admitted, Reception, described
-from .sessions import NodeSessions
+from .sessions import NodeSessions, PeerSession
 from .state import (
     DEFAULT_STORE,
     State,
@@ -246,6 +246,14 @@ class Node:
             with self._lock:
                 known["last_sequence"] = self._freshness.seen(bytes.fromhex(error.peer))[1]
         return known
+
+    # Sessions
+
+    def session(self, peer: str) -> PeerSession:
+        """The session with the peer named so, set up when it is first used; `sessions` has
+        them all."""
+        self._check_usable()
+        return PeerSession(self.sessions, peer)
 
     # The device itself
 

@@ -32,6 +32,23 @@ class SessionStatus:
     half_open: int
 
 
+@dataclass(frozen=True, slots=True)
+class PeerSession:
+    """`node.session(name)`: the session with one peer, whichever one that is at the time."""
+
+    sessions: NodeSessions
+    name: str
+
+    def send(self, now: float, payload: bytes, *, context: str) -> int:
+        """See `NodeSessions.send`."""
+        return self.sessions.send(now, payload, to=self.name, context=context)
+
+    @property
+    def ready(self) -> bool:
+        """See `NodeSessions.ready`."""
+        return self.sessions.ready(self.name)
+
+
 class NodeSessions:
     """`node.sessions`: a session with each peer that is spoken to. Thread-safe.
 
