@@ -254,7 +254,7 @@ def test_numbers() -> None:
 def test_what_is_signed_differs_in_its_first_byte(
     nodes: dict[int, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = nodes[1]._identity.current.keys
+    keys = nodes[1]._reception.identity.current.keys
     signed: list[bytes] = []
     sign = type(keys).sign
 
@@ -266,7 +266,7 @@ def test_what_is_signed_differs_in_its_first_byte(
     monkeypatch.setattr(type(keys), "sign", note)
     nodes[1].seal(b"", to="to-1")
     bundle.make_bundle("name", keys, 1)
-    signer = note_signer(nodes[1]._identity.current)
+    signer = note_signer(nodes[1]._reception.identity.current)
     checkpoint = Checkpoint("pqc-iiot/name/0", 1, bytes(32)).signed(signer)
     checkpoint.cosigned(signer)
     starts = [row[1] for row in _section("docs/protocol.md", "What a signature key signs")]
@@ -300,7 +300,7 @@ def test_the_layout_of_the_plaintext(nodes: dict[int, Node]) -> None:
     frame = node.seal(b"21.5", to="to-1")
     header = envelope.parse(frame)
     context = envelope.encode_context("")
-    keys = peer._identity.current.keys
+    keys = peer._reception.identity.current.keys
     plaintext = keys.decrypt(header.enc, b"", header.aad(context), header.ciphertext)
     end = 0
     for offset, size, content, _ in _table("docs/protocol.md", "plaintext layout"):

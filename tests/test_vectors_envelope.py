@@ -59,7 +59,7 @@ def recipient(folder: Path, vectors: dict[str, Any]) -> Node:
     keys = Recorded(vectors)
     assert keys.kem_public_key == keys.bundle.kem_public_key
     own = OwnKeys(keys, keys.bundle, b"")
-    node._identity = dataclasses.replace(node._identity, current=own)
+    node._reception.identity = dataclasses.replace(node._reception.identity, current=own)
     for bundle in vectors["senders"]:
         node.peers.add_approved(bytes.fromhex(bundle))
     return node

@@ -251,7 +251,7 @@ def test_another_history_cannot_hide_behind_a_proof_from_elsewhere(
     exchange(pair.sensor, pair.plc)
     seen = pair.plc.witness.seen("sensor")
     assert seen is not None
-    signer = note_signer(pair.sensor._identity.current)
+    signer = note_signer(pair.sensor._reception.identity.current)
     forked = replace(other(seen), lines=()).signed(signer)
     for old in (b"0", b"1", b"%d" % seen.size):
         assert send(pair, b"old " + old + b"\n\n" + forked.encode()) is not None
@@ -264,7 +264,7 @@ def test_a_forged_cosignature_is_not_kept(pair: Pair) -> None:
     assert mine is not None
     for forged in (
         mine,
-        mine.cosigned(note_signer(pair.plc._identity.current)),
+        mine.cosigned(note_signer(pair.plc._reception.identity.current)),
         pair.sensor.audit.checkpoint(),
     ):
         assert forged is not None
@@ -279,7 +279,7 @@ def test_foreign_lines_of_an_answer_are_left_out(pair: Pair) -> None:
     exchange(pair.sensor, pair.plc)
     checkpoint = pair.plc.audit.checkpoint()
     assert checkpoint is not None
-    cosigned = checkpoint.cosigned(note_signer(pair.sensor._identity.current))
+    cosigned = checkpoint.cosigned(note_signer(pair.sensor._reception.identity.current))
     more = cosigned.merged([("elsewhere", b"1234signature")])
     assert send(pair, b"200\n" + more.encode()) is None
     assert cosigned in list(read_checkpoints(log_of(pair.plc)))

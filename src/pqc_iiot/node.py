@@ -71,7 +71,7 @@ class Node:
         self._state: State | None = state
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._identity, self._keystore = state.identity, state.keystore
+        self._keystore = state.keystore
         self._freshness = state.freshness
         self._reception = Reception(state, self._lock)
         self.audit: AuditLog = state.audit
@@ -160,7 +160,7 @@ class Node:
                     )
                 peer = self._keystore.recipient(to)
                 self.policy.require_suite(peer.bundle.suite)
-                own = self._identity.current
+                own = self._reception.identity.current
                 self.policy.require_suite(own.bundle.suite)
                 sequence = self._freshness.next_number()
         except PqcIiotError as error:
@@ -260,12 +260,12 @@ class Node:
     @property
     def name(self) -> str:
         """The device's name."""
-        return self._identity.name
+        return self._reception.identity.name
 
     @property
     def bundle(self) -> Bundle:
         """The public bundle of the current keys; `bundle.encoded` is what peers need."""
-        return self._identity.current.bundle
+        return self._reception.identity.current.bundle
 
     @property
     def policy(self) -> Policy:
@@ -287,14 +287,14 @@ class Node:
         """
         with self._lock:
             self._state = rotate_keys(self._usable_state(), suite)
-            self._identity = self._reception.identity = self._state.identity
-            return self._identity.current.bundle
+            self._reception.identity = self._state.identity
+            return self._reception.identity.current.bundle
 
     def retire(self) -> None:
         """Gives up the keys before the last rotation: frames to them open no more."""
         with self._lock:
             self._state = retire_keys(self._usable_state())
-            self._identity = self._reception.identity = self._state.identity
+            self._reception.identity = self._state.identity
 
     def reload(self) -> None:
         """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is
