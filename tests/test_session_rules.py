@@ -425,3 +425,49 @@ def test_batches_are_the_same_as_one_by_one_with_an_error_for_each_that_fails() 
     one.session.close()
     with pytest.raises(StateError):
         one.session.seal(b"t", b"")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(sender_burst=10, total_rate=0.0, total_burst=1),
+        Limits(sender_burst=10, half_open=1),
+    ],
+)
+def test_handshakes_of_all_peers_together_are_bounded(limits: Limits) -> None:
+    b = Network(9, limits).b
+    for _ in range(5):
+        b.sessions.receive(0.0, _message_1_of("a", "b"), None)
+    assert [frame[0] for frame in sends(b)] == [Kind.MESSAGE_2]
+    assert b.sessions.half_open == 1
+
+
+def test_a_peer_that_reboots_in_mid_handshake_is_met_again_soon() -> None:
+    network = Network(10)
+    token = network.a.hand_over(network.now)
+    network.collect()
+    while not any(f.frame[0] == Kind.MESSAGE_2 for f in network.flights):
+        network.step(network.now + 60)
+    network.b.reboot()
+    assert network.settle() < 12
+    assert network.a.fates[token] is Fate.CONFIRMED
+
+
+def test_replaced_sessions_that_still_receive_are_few() -> None:
+    network = connected(Limits(rekey_packets=4))
+    for _ in range(60):
+        network.a.hand_over(network.now)
+        network.run(0.3)
+        for device in (network.a, network.b):
+            assert len(device.sessions._by_id) <= 6
+    network.settle()
+    assert set(network.a.fates.values()) == {Fate.CONFIRMED}
+
+
+def test_with_a_window_a_gap_is_reported_after_a_while() -> None:
+    network = connected(Limits(window=4096))
+    lost = network.a.hand_over(network.now)
+    network.a.take()
+    network.a.hand_over(network.now)
+    assert 55 < network.settle() < 70
+    assert network.a.fates[lost] is Fate.UNCONFIRMED
