@@ -68,6 +68,18 @@ impl PacketKey {
         }
     }
 
+    /// The expanded key, for the test that searches memory for it.
+    #[cfg(test)]
+    pub(super) fn expose(&self) -> &[u8] {
+        // SAFETY: the context is plain bytes, all of them set when it was zeroed.
+        unsafe {
+            core::slice::from_raw_parts(
+                (&raw const *self.0).cast::<u8>(),
+                core::mem::size_of::<Context>(),
+            )
+        }
+    }
+
     /// Encrypts `plaintext` into `out`: ciphertext and tag.
     pub(crate) fn seal_into(
         &self,

@@ -50,6 +50,12 @@ impl Ratchet {
         Self::of(self.step + 1, &self.secret[..SECRET_LEN])
     }
 
+    /// What is secret, for the test that searches memory for it.
+    #[cfg(test)]
+    pub(super) fn expose(&self) -> [&[u8]; 2] {
+        [&self.secret, self.key.expose()]
+    }
+
     /// The mask with the number in its last bytes: never the same for two packets.
     fn nonce(&self, number: u32) -> [u8; NONCE_LEN] {
         let mut nonce = [0; NONCE_LEN];

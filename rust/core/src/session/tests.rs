@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::ratchet::STEP_BITS;
 use super::*;
+use crate::secret::Secret;
+use crate::test_memory::{leaves_nothing, Masked};
 
 impl Sender {
     fn packet(&mut self, topic: &[u8], payload: &[u8]) -> Result<Vec<u8>> {
@@ -110,6 +112,24 @@ fn limits_are_counted() {
     }
     sender.packet(b"t", b"").unwrap();
     assert!(matches!(sender.packet(b"t", b""), Err(Error::Limit(_))));
+}
+
+#[test]
+fn a_dropped_session_is_nowhere_in_memory_nor_are_its_steps_and_packets() {
+    leaves_nothing(|| {
+        let secret = Secret::random(SECRET_LEN).unwrap();
+        let mut sender = Sender::new(ID, secret.as_ref()).unwrap();
+        let mut receiver = Receiver::new(ID, secret.as_ref(), 0).unwrap();
+        for number in [0, 1 << STEP_BITS] {
+            sender.next = number;
+            let (mut packet, mut payload) = ([0; OVERHEAD + 64], [0; 64]);
+            wiping(|| sender.seal(b"topic", &[1; 64], &mut packet)).unwrap();
+            wiping(|| receiver.open(b"topic", &packet, &mut payload)).unwrap();
+        }
+        let exposed = [sender.ratchet.expose(), receiver.current.expose()].concat();
+        let masked = exposed.into_iter().map(Masked::of).collect();
+        (masked, (sender, receiver))
+    });
 }
 
 proptest! {
