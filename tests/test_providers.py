@@ -174,3 +174,13 @@ def test_nothing_readable_is_stored(passphrase: Callable[[str], Source]) -> None
     keys, blob = provider.generate(get_suite(3))
     assert b"correct horse" not in provider.header + blob
     assert keys.sig_public_key[:32] not in blob
+
+
+@pytest.mark.parametrize("uri", ["nothing:", "software:else", "software"])
+def test_a_uri_is_bad_input_where_it_was_typed_and_a_bad_file_where_it_was_stored(
+    uri: str,
+) -> None:
+    with pytest.raises(InvalidInputError):
+        open_provider(uri)
+    with pytest.raises(ProviderError):
+        open_provider(uri, b"a stored header")

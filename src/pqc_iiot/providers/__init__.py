@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .._core import Secret
-from ..errors import InvalidInputError, PolicyError
+from ..errors import InvalidInputError, PolicyError, PqcIiotError, ProviderError
 from ..suites import Suite
 
 
@@ -158,15 +158,21 @@ def open_provider(
 ) -> SecurityProvider:
     """Opens the provider that `uri` names; with `header`, the same one as before.
 
-    `InvalidInputError` for an unknown scheme, `ProviderError` where it does not open.
+    `InvalidInputError` for an unknown scheme, or `ProviderError` where it was stored with a
+    header; `ProviderError` where it does not open.
     """
     scheme, colon, path = uri.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise InvalidInputError(
+        raise unusable_uri(header)(
             f"no security provider is registered for {uri!r}",
             hint=f"known: {', '.join(f'{name}:' for name in SCHEMES)}",
         )
     return SCHEMES[scheme](ProviderRequest(path, header, passphrase))
+
+
+def unusable_uri(header: bytes | None) -> type[PqcIiotError]:
+    """The error for a URI that cannot be used: typed by somebody, or found in a file."""
+    return InvalidInputError if header is None else ProviderError
 
 
 def _software(request: ProviderRequest) -> SecurityProvider:

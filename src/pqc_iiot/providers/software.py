@@ -19,7 +19,15 @@ from ..errors import (
     WrongPassphraseError,
 )
 from ..suites import SUITES, Suite
-from . import Capability, Custody, KeySet, Operation, ProviderRequest, SecurityProvider
+from . import (
+    Capability,
+    Custody,
+    KeySet,
+    Operation,
+    ProviderRequest,
+    SecurityProvider,
+    unusable_uri,
+)
 
 INSECURE = "insecure-plaintext-keys"
 
@@ -65,7 +73,7 @@ class SoftwareProvider(SecurityProvider):
 
     def __init__(self, request: ProviderRequest) -> None:
         if request.path not in ("", INSECURE):
-            raise InvalidInputError(
+            raise unusable_uri(request.header)(
                 f"software:{request.path} is not known", hint=f"software: or software:{INSECURE}"
             )
         self_test()
