@@ -6,7 +6,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs fuzz clean
+.PHONY: help demo test lint bench docs fuzz model clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ docs: ## Render the API reference into site/
 fuzz: ## Fuzz every parser for SECONDS each (60 if left out)
 	@$(PYTHON) tools/bootstrap.py fuzz
 	fuzz/run $(SECONDS)
+
+model: ## Check the symbolic model of sessions (needs the crate verifpal)
+	@$(PYTHON) tools/bootstrap.py
+	$(BIN)/python docs/models/check.py
 
 clean: ## Remove what the other targets made
 	rm -rf .venv target site
