@@ -55,7 +55,7 @@ def operations() -> dict[str, Callable[[], object]]:
     sealed = _core.hpke_seal(suite, seed_public_key, b"", b"", b"payload")
     fd = os.open(__file__, os.O_RDONLY)
     initiator, responder = sessions()
-    packet, more = initiator.seal(b"topic", b"payload"), initiator.seal(b"topic", b"payload")
+    packet, genuine, more = (initiator.seal(b"topic", b"payload") for _ in range(3))
     return {
         "argon2id": lambda: _core.argon2id(secret, bytes(16), 64, 1, 1),
         "hpke_open": lambda: _core.hpke_open(suite, seed, sealed[0], b"", b"", sealed[1]),
@@ -87,6 +87,7 @@ def operations() -> dict[str, Callable[[], object]]:
         "Secret.wrap_sig": lambda: kek.wrap_sig(b"", sig),
         "Session.export": lambda: initiator.export(32768, b"", 32),
         "Session.open": lambda: responder.open(b"topic", packet),
+        "Session.open_genuine": lambda: responder.open_genuine(b"topic", genuine),
         "Session.open_many": lambda: responder.open_many([b"topic"], [more]),
         "Session.seal": lambda: initiator.seal(b"topic", b"payload"),
         "Session.seal_many": lambda: initiator.seal_many([b"topic"], [b"payload"]),
