@@ -21,6 +21,9 @@ Value: TypeAlias = str | int | bool
 class Severity(IntEnum):
     """How much attention an event asks for: OCSF's `severity_id`, by its own names."""
 
+    # As from Python 3.11 on; Typer looks values up by it.
+    __str__ = int.__repr__
+
     INFORMATIONAL = 1
     LOW = 2
     MEDIUM = 3

@@ -21,6 +21,9 @@ from ..suites import Suite
 class Custody(enum.IntEnum):
     """How well a private key is kept, from weakest to strongest."""
 
+    # As from Python 3.11 on; Typer looks values up by it.
+    __str__ = int.__repr__
+
     SOFTWARE = 1
     """Locked, wiped memory in use; encrypted under a passphrase at rest."""
     SEALED = 2
