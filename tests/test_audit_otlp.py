@@ -51,6 +51,8 @@ def test_otlp_tries_again_what_may_be_tried_again(
         server.answers = [
             (503, {}, b""), (429, {"Retry-After": "0"}, b""), (401, {}, b""), (500, {}, b"x"),
             (302, {"Location": "/elsewhere"}, b""), (200, {}, b"no JSON"), (200, {}, b"[]"), None,
+            (200, {}, b"[" * 65_000),
+            (200, {}, b'{"partialSuccess":{"rejectedLogRecords":1e999}}'),
         ]  # fmt: skip
         open_devices.append(device := Device(tmp_path, otlp(server.port)))
         device.emit(5)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import cbor2
 import pytest
 
 from devices import PLAINTEXT
@@ -23,6 +25,7 @@ from pqc_iiot import (
 )
 from pqc_iiot._core import Secret
 from pqc_iiot.bundle import make_bundle
+from pqc_iiot.errors import StateTamperedError
 from pqc_iiot.keystore import Keystore
 from pqc_iiot.providers import KeySet, open_provider
 from pqc_iiot.store import PEERS, PENDING, Store, open_store
@@ -390,3 +393,21 @@ def test_the_cache_is_bounded_and_agrees_with_the_store(
     for name in ("p5", "p0"):
         with pytest.raises(RevokedPeerError):
             keystore.recipient(name)
+
+
+def test_a_row_of_another_version_is_refused_with_an_error_of_ours(
+    store: Store, heard: list[tuple[str, str]], new: New
+) -> None:
+    bundle, _ = new("plc-7")
+    open_keystore(store, heard).add_approved(bundle)
+    (row,) = store.rows(PEERS)
+    state, successor, encoded = cbor2.loads(row.value)
+    for value in (
+        ["retired", successor, encoded],
+        [state, successor],
+        [state, successor, new("other")[0].encoded],
+    ):
+        with store.transaction():
+            store.put(PEERS, replace(row, value=cbor2.dumps(value, canonical=True)))
+        with pytest.raises(StateTamperedError):
+            open_keystore(store, heard).recipient("plc-7")

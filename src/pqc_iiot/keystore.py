@@ -55,6 +55,9 @@ class PeerState(enum.Enum):
     REVOKED = "revoked"
 
 
+_STATES = frozenset(state.value for state in PeerState)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:
     """A key set of the allow-list. `name` is ours for it; `successor` is the fingerprint
@@ -319,7 +322,7 @@ class Keystore:
 
     def _peer(self, row: Row) -> Peer:
         match cose.loads(row.value, 32768, "a peer's row", StateTamperedError):
-            case [str(state), bytes(successor), bytes(encoded)]:
+            case [str(state), bytes(successor), bytes(encoded)] if state in _STATES:
                 peer = _peer(row.name, PeerState(state), parse_bundle(encoded), successor)
                 if peer.fingerprint == row.key and peer.bundle.kid == row.kid:
                     return peer

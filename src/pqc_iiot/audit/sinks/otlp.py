@@ -30,6 +30,8 @@ _SEVERITIES: Final = {  # OpenTelemetry's severity numbers: INFO, INFO2, WARN, E
     Severity.HIGH: 17,
     Severity.CRITICAL: 21,
 }
+# Whatever a body may be that is no answer: also one that is nested, or counts, without end.
+_NO_ANSWER: Final = (ValueError, TypeError, AttributeError, RecursionError, OverflowError)
 _Json: TypeAlias = "str | int | bool | dict[str, _Json] | list[_Json]"
 
 
@@ -51,7 +53,7 @@ class Otlp(Sink):
             return self._judge(answer, answer.read(_MAX_ANSWER), len(records))
         except OSError:  # first: some of TLS are ValueErrors too
             raise
-        except (http.client.HTTPException, ValueError, TypeError, AttributeError) as error:
+        except (http.client.HTTPException, *_NO_ANSWER) as error:
             raise ConnectionError(f"no answer in HTTP: {type(error).__name__}") from None
         finally:
             connection.close()
