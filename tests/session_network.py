@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pqc_iiot import RevokedPeerError
+from pqc_iiot import Message, RevokedPeerError
 from pqc_iiot._core import HandshakeInitiator, HandshakeResponder
 from pqc_iiot.bundle import make_bundle
 from pqc_iiot.identity import OwnKeys
 from pqc_iiot.keystore import Peer, PeerState, _peer
 from pqc_iiot.providers import open_provider
 from pqc_iiot.session import (
-    Delivered,
     Established,
     Fate,
     Limits,
@@ -63,7 +62,7 @@ class Device:
         self.revoked = False
         self.handed: dict[int, tuple[str, bytes]] = {}
         self.fates: dict[int, Fate] = {}
-        self.delivered: list[Delivered] = []
+        self.delivered: list[Message] = []
         self.refused: list[Refused] = []
         self.established: list[Established] = []
         self.tokens = 0
@@ -105,10 +104,11 @@ class Device:
         match outcome:
             case Send():
                 out.append(outcome)
-            case Report(token, fate):
-                assert token not in self.fates, "a second report"
-                self.fates[token] = fate
-            case Delivered():
+            case Report(tokens, fate):
+                for token in tokens:
+                    assert token not in self.fates, "a second report"
+                    self.fates[token] = fate
+            case Message():
                 self.delivered.append(outcome)
             case Refused():
                 self.refused.append(outcome)

@@ -28,6 +28,7 @@ from pqc_iiot.errors import PqcIiotError
 from pqc_iiot.keystore import TofuWarning
 from pqc_iiot.policy import Trust
 from pqc_iiot.providers.passphrase import from_file
+from test_sessions import pump
 from test_witness import begin_another_log, exchange
 
 CONTEXT = "line1/temp"
@@ -452,6 +453,14 @@ def _sinks(pair: Pair) -> None:
 def _beat(pair: Pair) -> None:
     settle(pair, SinkConfig("file", f"file://{pair.folder}/copy.log"), heartbeat=1)
     until(pair.plc, "audit_heartbeat")
+
+
+@causes("session_established", "session_ended", "messages_lost")
+def _revoked_in_mid_session(pair: Pair) -> None:
+    pair.sensor.sessions.send(0.0, PAYLOAD, to="plc", context=CONTEXT)
+    pump(pair.sensor, pair.plc, 0.0)
+    pair.sensor.peers.revoke("plc")
+    pair.sensor.sessions.take()
 
 
 def in_process_flooded_after_a_failed_self_test() -> None:

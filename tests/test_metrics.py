@@ -215,7 +215,7 @@ def test_the_queue_of_listeners_is_seen(pair: Pair) -> None:
             async with Bus(pair.sensor, broker.client("sensor")) as sensor:
                 for _ in range(3):
                     await sensor.send("plc", "t", b"x")
-            await until(lambda: listening.queue.qsize() == 3)
+            await until(lambda: listening.depth() == 3)
             assert value(text(pair.plc), "queue_depth", queue="listeners") == 3
 
     asyncio.run(asyncio.wait_for(work(), TIME_LIMIT))

@@ -30,8 +30,8 @@ def check(sender: Device, receiver: Device, window: int) -> None:
         arrived.add(token)
         assert each.context == sender.handed[token][0]
         if not window:
-            assert each.number > last.get(each.session, -1), "out of order"
-        last[each.session] = each.number
+            assert each.sequence > last.get(each.session, -1), "out of order"
+        last[each.session] = each.sequence
     for token, fate in sender.fates.items():
         if fate is Fate.CONFIRMED:
             assert token in arrived

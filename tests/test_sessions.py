@@ -38,12 +38,14 @@ def test_messages_go_through_a_session_that_sets_itself_up(pair: Pair) -> None:
     assert not session.ready
     came = pump(pair.sensor, pair.plc)
     (message,) = (each for each in came if isinstance(each, Message))
-    assert message == Message("sensor", 0, b"21.5", "line1/temp", pair.sensor.bundle.fingerprint)
+    assert message[:4] == ("sensor", 0, b"21.5", "line1/temp")
+    assert message.fingerprint == pair.sensor.bundle.fingerprint
+    assert len(message.session) == 4
     assert session.ready
     for node in (pair.sensor, pair.plc):
         assert (node.sessions.status().ready, node.sessions.status().half_open) == (1, 0)
     pair.plc.sessions.tick(NOW + 1)
-    assert Report(token, Fate.CONFIRMED) in pump(pair.sensor, pair.plc)
+    assert Report(range(token, token + 1), Fate.CONFIRMED, "plc") in pump(pair.sensor, pair.plc)
 
 
 def test_revoking_ends_the_session_both_ways_before_it_returns(pair: Pair) -> None:

@@ -31,7 +31,7 @@ from .errors import (
 from .keystore import Peer, PeerState, TofuWarning
 from .message import Incoming, Message
 from .node import Node
-from .policy import Policy, Trust
+from .policy import Policy, SessionUse, Trust
 
 __all__ = [
     "AuthenticationError",
@@ -52,6 +52,7 @@ __all__ = [
     "ProviderError",
     "ReplayError",
     "RevokedPeerError",
+    "SessionUse",
     "StateError",
     "TofuWarning",
     "TransportError",

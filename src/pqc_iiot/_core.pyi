@@ -295,8 +295,17 @@ class Session:
 
     def open_many(
         self, topics: bytes | list[bytes], packets: list[bytes]
-    ) -> list[bytes | PqcIiotError]:
-        """Open each packet, in order: payloads, and the error in place of one."""
+    ) -> list[bytes | PqcIiotError | None]:
+        """Open each packet, in order: payloads, None in place of one that is not genuine,
+        and the error in place of one that is refused for another reason."""
+
+    def received(self) -> tuple[int, int, bytes]:
+        """Tell which packets were opened: one above the highest number, the lowest that
+        can still be opened, and a bit for each of the last 512 numbers.
+
+        Bit i (little endian) stands for the number i + 1 below the first value; zero bytes
+        at the end are left out.
+        """
 
     def export(self, label: int, context: bytes, length: int) -> Secret:
         """Derive a secret of 1 to 64 bytes, the same on both sides (EDHOC_Exporter,

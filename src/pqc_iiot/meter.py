@@ -52,11 +52,11 @@ class Meter:
         }
         self.queues: dict[str, Callable[[], int]] = {}
 
-    def accepted(self, direction: Direction, transport: str) -> None:
-        """A message was accepted."""
+    def accepted(self, direction: Direction, transport: str, count: int = 1) -> None:
+        """Messages were accepted."""
         key = direction, _name(transport), True
         with self._lock:
-            self.messages[key] += 1
+            self.messages[key] += count
 
     def refused(self, direction: Direction, transport: str, code: str) -> None:
         """A message was refused."""

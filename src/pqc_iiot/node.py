@@ -33,6 +33,7 @@ from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
 from .reception import Admitted, Reception, described
+from .sending import require_recipient
 from .sessions import NodeSessions, PeerSession
 from .state import (
     DEFAULT_STORE,
@@ -153,15 +154,8 @@ class Node:
         encoded = envelope.encode_context(context)
         try:
             with self._lock:
-                if len(payload) > self.policy.max_payload:
-                    raise InvalidInputError(
-                        f"the payload has {len(payload)} bytes,"
-                        f" policy allows {self.policy.max_payload}"
-                    )
-                peer = self._keystore.recipient(to)
-                self.policy.require_suite(peer.bundle.suite)
+                peer = require_recipient(self._usable_state(), to, len(payload))
                 own = self._reception.identity.current
-                self.policy.require_suite(own.bundle.suite)
                 sequence = self._freshness.next_number()
         except PqcIiotError as error:
             known: dict[str, str | int] = {"name": to, "context": context}
@@ -361,7 +355,8 @@ class Node:
         self,
         error: PqcIiotError,
         known: Mapping[str, str | int] | Callable[[], dict[str, str | int]] | None = None,
+        count: int = 1,
     ) -> None:
         if not isinstance(error, InvalidInputError):
             details = known if known is None or callable(known) else partial(dict, known)
-            self.audit.emit_error(error, details, peer=error.peer)
+            self.audit.emit_error(error, details, count, peer=error.peer)

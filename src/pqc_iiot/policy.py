@@ -24,13 +24,26 @@ class Trust(enum.Enum):
     """The first key under a name is pinned, loudly; a changed one is always refused."""
 
 
+class SessionUse(enum.Enum):
+    """Whether messages to peers go through sessions."""
+
+    AUTO = "auto"
+    """Through a session, which is set up by itself; as frames of their own until there is
+    one, where a peer has none, and where a broker is to retain them."""
+    ALWAYS = "always"
+    """Through a session or not at all."""
+    NEVER = "never"
+    """Each as a frame of its own; peers' handshakes are refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One device's policy. `InvalidInputError` for values out of range.
 
     `max_payload` is in bytes, `max_pending` in bundles, `sequence_block` in numbers
     reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
-    still accepted for after the first frame under its new ones.
+    still accepted for after the first frame under its new ones. `session_window` is how far
+    behind the newest packet of a session another one may come (0: strict order).
     """
 
     trust: Trust = Trust.STRICT
@@ -40,9 +53,16 @@ class Policy:
     max_pending: int = 64
     sequence_block: int = 1024
     rotation_overlap: int = 1024
+    sessions: SessionUse = SessionUse.AUTO
+    session_window: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("trust", Trust), ("suites", str), ("min_custody", Custody)):
+        for name, kind in (
+            ("trust", Trust),
+            ("suites", str),
+            ("min_custody", Custody),
+            ("sessions", SessionUse),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise InvalidInputError(f"{name} must be a {kind.__name__}")
         if self.suites not in SUITE_POLICIES:
@@ -54,6 +74,7 @@ class Policy:
             ("max_pending", 1, 4096),
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),
+            ("session_window", 0, 4096),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
@@ -71,7 +92,11 @@ class Policy:
     def encode(self) -> bytes:
         """For the store."""
         values = dataclasses.asdict(self)
-        values.update(trust=self.trust.value, min_custody=int(self.min_custody))
+        values.update(
+            trust=self.trust.value,
+            min_custody=int(self.min_custody),
+            sessions=self.sessions.value,
+        )
         return cose.dumps(values)
 
     @classmethod
@@ -80,6 +105,8 @@ class Policy:
         match cose.loads(data, 1024, "the policy", StateTamperedError):
             case {"trust": str(trust), "min_custody": int(custody), **rest}:
                 try:
+                    # A policy that was stored by an older version has no word on sessions.
+                    rest["sessions"] = SessionUse(rest.get("sessions", "auto"))
                     return cls(trust=Trust(trust), min_custody=Custody(custody), **rest)  # type: ignore[arg-type]
                 except (TypeError, ValueError, PqcIiotError) as cause:
                     raise StateTamperedError("the policy has another shape") from cause

@@ -6,20 +6,38 @@ arrived, and carries out what `take` returns.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from .bundle import KID_SIZE
 from .envelope import MAX_OVERHEAD
-from .errors import InvalidFrameError, InvalidInputError, PqcIiotError, RevokedPeerError
+from .errors import InvalidFrameError, PolicyError, PqcIiotError, RevokedPeerError
 from .identity import OwnKeys
-from .keystore import Keystore, Peer, PeerState
+from .keystore import Peer, PeerState
 from .message import Message
-from .session import Delivered, Limits, Outcome, Refused, Sessions
+from .policy import SessionUse
+from .sending import require_recipient
+from .session import Ended, Established, Fate, Limits, Outcome, Refused, Report, Sessions
+from .session.frames import Kind
 from .state import State
 
+PACKET = bytes((Kind.PACKET,))
+"""The first byte of a packet; no frame of another kind begins with it."""
+
 _TRUSTED = (PeerState.APPROVED, PeerState.PINNED)
+_ROUTES = 4096
+"""Names whose trust is remembered until it may have changed."""
+
+
+class _OnRefused(Protocol):
+    """Takes an error, what is known beside it, and how many were refused like this."""
+
+    def __call__(
+        self, error: PqcIiotError, known: dict[str, str | int] | None = None, count: int = 1
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,59 +70,128 @@ class PeerSession:
 class NodeSessions:
     """`node.sessions`: a session with each peer that is spoken to. Thread-safe.
 
-    Sessions live in memory alone: after a restart no old packet opens again.
+    Sessions live in memory alone: after a restart no old packet opens again. There is a
+    lock of their own, taken after the node's where both are needed: packets never wait for
+    a disk.
     """
 
     def __init__(
         self,
         state: Callable[[], State],
         lock: threading.RLock,
-        refused: Callable[[PqcIiotError], None],
+        refused: _OnRefused,
         limits: Limits | None = None,
     ) -> None:
         self._state, self._lock, self._refused = state, lock, refused
+        self._own_lock = threading.RLock()
         self._sessions = Sessions(self._own, self._find, limits)
         self._changes = -1
         self._kids: frozenset[bytes] = frozenset()
+        self._routes: dict[str, bytes] = {}
+        self._max_payload = 0
         self._token = 0
+        self._owner: object | None = None
+        self._follow_policy()
+
+    # Out
 
     def send(self, now: float, payload: bytes, *, to: str, context: str) -> int:
         """Hands a message over to the session with the peer named `to`, which is set up if
         there is none: a token, whose `Report` tells what became of the message.
 
-        Errors as `Node.seal`; `TransportError` where too many messages wait already. Then
-        it was not taken.
+        Errors as `Node.seal`; `PolicyError` where policy allows no sessions, and
+        `TransportError` where too many messages wait already. Then it was not taken.
         """
         with self._lock:
-            state = self._state()
-            policy = state.keystore.policy
-            try:
-                if len(payload) > policy.max_payload:
-                    raise InvalidInputError(
-                        f"the payload has {len(payload)} bytes, policy allows {policy.max_payload}"
-                    )
-                peer = state.keystore.recipient(to)
-                policy.require_suite(peer.bundle.suite)
-                policy.require_suite(state.identity.current.bundle.suite)
-            except PqcIiotError as error:
-                self._refused(error)
-                raise
-            self._token += 1
-            self._sessions.send(now, peer, context, bytes(payload), self._token)
-            return self._token
+            peer = self._recipient(to, len(payload), context)
+            with self._own_lock:
+                self._token += 1
+                self._sessions.send(now, peer, context, bytes(payload), self._token)
+                return self._token
+
+    def seal(
+        self, now: float, payload: bytes, *, to: str, context: str
+    ) -> tuple[bytes, int] | None:
+        """The packet with a message, which has to be sent at once and in this order, and the
+        message's token; None where no session would take it now. Errors as `send`."""
+        with self._own_lock:
+            self._state()
+            fingerprint = self._routes.get(to)
+            if fingerprint is not None and len(payload) <= self._max_payload:
+                token = self._token = self._token + 1
+                packet = self._sessions.seal(now, fingerprint, context, payload, token)
+                return None if packet is None else (packet, token)
+        with self._lock:
+            peer = self._recipient(to, len(payload), context)
+            with self._own_lock:
+                if len(self._routes) >= _ROUTES:
+                    self._routes.clear()
+                self._routes[to] = peer.fingerprint
+        return self.seal(now, payload, to=to, context=context)
+
+    def want(self, now: float, *, to: str, patient: bool = True) -> None:
+        """There is something for the peer named `to`: sets a session up where there is none.
+        Who is `patient` leaves a peer alone that did not answer, ever longer. Errors as
+        `send`."""
+        with self._lock:
+            peer = self._recipient(to, 0, "")
+            with self._own_lock:
+                self._sessions.want(now, peer, patient)
+
+    def _recipient(self, to: str, size: int, context: str) -> Peer:
+        state = self._state()
+        try:
+            peer = require_recipient(state, to, size)
+            if state.keystore.policy.sessions is SessionUse.NEVER:
+                raise PolicyError(
+                    "policy allows no sessions", hint="pqc-iiot policy set --sessions auto"
+                )
+        except PqcIiotError as error:
+            self._refused(error, {"name": to, "context": context})
+            raise
+        return peer
+
+    # In
 
     def receive(self, now: float, frame: bytes, context: str | None) -> None:
         """Takes a frame that arrived on a topic or, with None, in this device's inbox. Each
         refusal leaves one audit event, and is among the outcomes."""
-        with self._lock:
-            if len(frame) > self._state().keystore.policy.max_payload + MAX_OVERHEAD:
+        # Only handshakes look peers up; packets never wait for a disk.
+        outer = contextlib.nullcontext() if frame[:1] == PACKET else self._lock
+        with outer, self._own_lock:
+            policy = self._state().keystore.policy
+            if policy.sessions is SessionUse.NEVER:
+                self._refused(PolicyError("policy allows no sessions"))
+            elif len(frame) > policy.max_payload + MAX_OVERHEAD:
                 self._refused(InvalidFrameError(f"the frame has {len(frame)} bytes, too many"))
-                return
-            self._sessions.receive(now, frame, context)
+            else:
+                self._sessions.receive(now, frame, context)
+
+    def receive_many(
+        self, now: float, contexts: list[str], packets: list[bytes]
+    ) -> list[Message | PqcIiotError]:
+        """Takes packets that arrived on topics: for each, in order, the message or the
+        refusal, which leaves one audit event. Never waits for a disk."""
+        with self._own_lock:
+            self._state()
+            results: list[Message | PqcIiotError] = []
+            refusals: Counter[int] = Counter()
+            errors: dict[int, PqcIiotError] = {}
+            for result in self._sessions.receive_many(now, contexts, packets):
+                if isinstance(result, Message):
+                    results.append(result)
+                else:
+                    results.append(result.error)
+                    refusals[id(result)] += 1
+                    errors[id(result)] = result.error
+        # Outside of the lock, and alike ones at once: a flood shall cost others little.
+        for each, count in refusals.items():
+            self._refused(errors[each], count=count)
+        return results
 
     def tick(self, now: float) -> None:
         """Does what is due; call it at `due`."""
-        with self._lock:
+        with self._own_lock:
             self._state()
             self._sessions.tick(now)
 
@@ -113,39 +200,71 @@ class NodeSessions:
         """When `tick` has something to do; infinite if never."""
         return self._sessions.due
 
-    def take(self) -> list[Outcome | Message]:
+    @property
+    def patience(self) -> float:
+        """Seconds after which a session that did not come about is given up."""
+        return self._sessions.limits.give_up
+
+    def take(self) -> list[Outcome]:
         """What came of it, in order: frames to send, messages, reports, refusals, sessions
         that begin and end."""
-        with self._lock:
-            keystore = self._state().keystore
-            outcomes: list[Outcome | Message] = []
-            for outcome in self._sessions.take():
-                each: Outcome | Message = outcome
-                if isinstance(each, Delivered):
-                    try:
-                        each = _message(each, keystore)
-                    except PqcIiotError as error:  # revoked since it arrived
-                        each = Refused(error, each.fingerprint)
-                if isinstance(each, Refused):
-                    self._refused(each.error)
-                outcomes.append(each)
-            return outcomes
+        with self._own_lock:
+            state, outcomes = self._state(), self._sessions.take()
+        for each in outcomes:
+            if isinstance(each, Refused):
+                self._refused(each.error)
+            elif isinstance(each, Established):
+                state.audit.emit(
+                    "session_established",
+                    peer=each.fingerprint.hex(),
+                    name=each.name,
+                    session=each.session.hex(),
+                    began=each.began,
+                )
+            elif isinstance(each, Ended):
+                state.audit.emit(
+                    "session_ended",
+                    peer=each.fingerprint.hex(),
+                    name=each.name,
+                    session=each.session.hex(),
+                )
+            elif isinstance(each, Report) and each.fate is not Fate.CONFIRMED:
+                state.audit.emit(
+                    "messages_lost", name=each.name, count=len(each.tokens), fate=each.fate.value
+                )
+        return outcomes
+
+    # About them
 
     def ready(self, name: str) -> bool:
         """Whether messages to the peer named so leave at once. Errors as `Node.seal`."""
-        with self._lock:
+        with self._lock, self._own_lock:
             return self._sessions.has(self._state().keystore.recipient(name).fingerprint)
 
     def status(self) -> SessionStatus:
         """Counts for people and monitoring."""
-        with self._lock:
+        with self._own_lock:
             sessions = self._sessions
             return SessionStatus(sessions.count(), len(sessions.peers()), sessions.half_open)
+
+    def claim(self, owner: object) -> bool:
+        """Makes `owner` the one who carries frames out; False where somebody else is."""
+        with self._own_lock:
+            if self._owner is None:
+                self._owner = owner
+            return self._owner is owner
+
+    def release(self, owner: object) -> None:
+        """Undoes `claim`."""
+        with self._own_lock:
+            if self._owner is owner:
+                self._owner = None
 
     def refresh(self) -> None:
         """Ends sessions with whoever is not trusted or allowed any more, both ways, before
         it returns. The node calls it whenever trust or policy changed."""
-        with self._lock:
+        with self._lock, self._own_lock:
+            self._follow_policy()
             for peer in self._sessions.peers():
                 try:
                     kept = self._find(peer.bundle.kid)
@@ -156,8 +275,15 @@ class NodeSessions:
 
     def close(self) -> None:
         """Ends every session and wipes its keys."""
-        with self._lock:
+        with self._own_lock:
+            self._routes.clear()
             self._sessions.close()
+
+    def _follow_policy(self) -> None:
+        policy = self._state().keystore.policy
+        self._routes.clear()
+        self._max_payload = policy.max_payload
+        self._sessions.limits = replace(self._sessions.limits, window=policy.session_window)
 
     # What the sessions ask
 
@@ -166,6 +292,8 @@ class NodeSessions:
 
     def _find(self, kid: bytes) -> Peer | None:
         keystore = self._state().keystore
+        if keystore.policy.sessions is SessionUse.NEVER:
+            return None
         if self._changes != keystore.changes:
             # In memory, so that floods of strangers ask no database.
             self._kids = keystore.key_ids()
@@ -177,10 +305,3 @@ class NodeSessions:
             raise RevokedPeerError(f"{peer.name} has new keys", peer=peer.fingerprint.hex())
         keystore.policy.require_suite(peer.bundle.suite)
         return peer
-
-
-def _message(delivered: Delivered, keystore: Keystore) -> Message:
-    sender = keystore.sender(delivered.fingerprint[:KID_SIZE]).name
-    return Message(
-        sender, delivered.number, delivered.payload, delivered.context, delivered.fingerprint
-    )

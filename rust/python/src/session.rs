@@ -1,7 +1,7 @@
 //! Packets of an established session. The GIL stays held: a packet costs less than giving
 //! it away and taking it back.
 
-use pqc_iiot_core::session::{wiping, Session as CoreSession, OVERHEAD};
+use pqc_iiot_core::session::{wiping, Receiver, Session as CoreSession, OVERHEAD};
 use pqc_iiot_core::Error;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -37,18 +37,39 @@ fn bytes<'py>(
     PyBytes::new_with(py, len, |out| fill(out).map_err(raised))
 }
 
-/// A result for each item, in order: bytes or the error. `topics` is one for all, or a list
-/// of as many.
+/// The payload, or None where the packet is not genuine: a flood of forgeries raises nothing.
+fn genuine<'py>(
+    py: Python<'py>,
+    receiver: &mut Receiver,
+    topic: &[u8],
+    packet: &[u8],
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let len = packet.len().saturating_sub(OVERHEAD);
+    let mut refused = None;
+    let opened = PyBytes::new_with(py, len, |out| {
+        refused = receiver.open(topic, packet, out).err();
+        Ok(())
+    })?;
+    match refused {
+        None => Ok(Some(opened)),
+        Some(Error::Authentication) => Ok(None),
+        Some(error) => Err(raised(error)),
+    }
+}
+
+/// A result for each item, in order: bytes, None or the error. `topics` is one for all, or a
+/// list of as many.
 fn each<'py>(
     topics: &Bound<'py, PyAny>,
     items: &Bound<'py, PyList>,
-    mut work: impl FnMut(&[u8], &[u8]) -> PyResult<Bound<'py, PyBytes>>,
+    mut work: impl FnMut(&[u8], &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = items.py();
     let mut out = Vec::with_capacity(items.len());
     let mut one = |topic: &[u8], item: Bound<'py, PyAny>| -> PyResult<()> {
         out.push(match work(topic, item.cast::<PyBytes>()?.as_bytes()) {
-            Ok(bytes) => bytes.into_any(),
+            Ok(Some(bytes)) => bytes.into_any(),
+            Ok(None) => py.None().into_bound(py),
             Err(error) => error.into_value(py).into_bound(py).into_any(),
         });
         Ok(())
@@ -99,7 +120,7 @@ impl Session {
         bytes(py, len, |out| wiping(|| receiver.open(topic, packet, out)))
     }
 
-    /// `open`, but None where it is not genuine: a flood of forgeries raises nothing.
+    /// `open`, but None where it is not genuine.
     fn open_genuine<'py>(
         &mut self,
         py: Python<'py>,
@@ -107,19 +128,7 @@ impl Session {
         packet: &[u8],
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let receiver = &mut self.core()?.receiver;
-        let len = packet.len().saturating_sub(OVERHEAD);
-        let mut refused = None;
-        let opened = PyBytes::new_with(py, len, |out| {
-            wiping(|| receiver.open(topic, packet, out)).or_else(|error| {
-                refused = Some(error);
-                Ok(())
-            })
-        })?;
-        match refused {
-            None => Ok(Some(opened)),
-            Some(Error::Authentication) => Ok(None),
-            Some(error) => Err(raised(error)),
-        }
+        wiping(|| genuine(py, receiver, topic, packet))
     }
 
     /// `seal` for each: a packet or the error.
@@ -132,12 +141,13 @@ impl Session {
         let sender = &mut self.core()?.sender;
         wiping(|| {
             each(topics, payloads, |topic, payload| {
-                bytes(py, OVERHEAD + payload.len(), |out| sender.seal(topic, payload, out))
+                let len = OVERHEAD + payload.len();
+                bytes(py, len, |out| sender.seal(topic, payload, out)).map(Some)
             })
         })
     }
 
-    /// `open` for each: a payload or the error.
+    /// `open_genuine` for each: a payload, None or the error.
     fn open_many<'py>(
         &mut self,
         py: Python<'py>,
@@ -145,12 +155,7 @@ impl Session {
         packets: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyList>> {
         let receiver = &mut self.core()?.receiver;
-        wiping(|| {
-            each(topics, packets, |topic, packet| {
-                let len = packet.len().saturating_sub(OVERHEAD);
-                bytes(py, len, |out| receiver.open(topic, packet, out))
-            })
-        })
+        wiping(|| each(topics, packets, |topic, packet| genuine(py, receiver, topic, packet)))
     }
 
     /// EDHOC_Exporter.
@@ -177,6 +182,15 @@ impl Session {
     #[getter]
     fn next_expected(&self) -> u32 {
         self.count(|session| session.receiver.next())
+    }
+
+    /// What the peer is told of its packets.
+    fn received<'py>(&self, py: Python<'py>) -> (u32, u32, Bound<'py, PyBytes>) {
+        let Some(session) = &self.0 else { return (0, 0, PyBytes::new(py, &[])) };
+        let told = session.receiver.told();
+        let used = told.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let receiver = &session.receiver;
+        (receiver.next(), receiver.oldest(), PyBytes::new(py, &told[..used]))
     }
 
     /// Openings that failed.

@@ -65,6 +65,7 @@ class Event:
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
+        "began": Field(bool, "whether this device began the handshake", True),
         "clock": Field(
             str,
             "whether the clock is synchronised: synchronised, unsynchronised or unknown",
@@ -81,6 +82,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "error": Field(
             str, "the operating system's name of the last error, such as ENOSPC", "ENOSPC"
         ),
+        "fate": Field(str, "what became of messages: lost, unconfirmed or unsent", "lost"),
         "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits", "5d41…"),
         "head_sequence": Field(int, "sequence of the last record according to the head file", 41),
         "key": Field(str, "key id, hex", "5d41402abc4b2a76"),
@@ -117,6 +119,9 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "sender": Field(str, "sender key id as the frame claims it, hex", "7c2119b0aa4e53d1"),
         "sequence": Field(int, "sequence number as the frame claims it", 40),
         "serial": Field(int, "serial of the key set", 2),
+        "session": Field(
+            str, "id under which a session's packets arrive here, 8 hex digits", "5f09ac31"
+        ),
         "setting": Field(str, "name of the policy setting", "suites"),
         "sha256": Field(str, "SHA-256 of the bytes concerned, 64 hex digits", "b94d…"),
         "sink": Field(str, "name of the sink", "siem"),
@@ -208,6 +213,15 @@ _PEERS = (
     Event("PQC-3105", "witness_refused", _CRITICAL, "CR 3.9",
           "A peer refuses this device's checkpoint: it has seen another history of this log.",
           ("name", "contradiction", "size", "root")),
+    Event("PQC-3201", "session_established", _INFO, "CR 1.2",
+          "A session with a peer is ready to send; both sides have proved their keys.",
+          ("name", "session", "began")),
+    Event("PQC-3202", "session_ended", _INFO, "CR 2.8",
+          "A session with a peer ended, and its keys were wiped.",
+          ("name", "session")),
+    Event("PQC-3203", "messages_lost", _MEDIUM, "CR 3.1",
+          "`count` messages to a peer did not arrive through its session, or nobody said so.",
+          ("name", "count", "fate")),
 )
 
 # What is known of a frame that was refused; all of it but `transport` is the sender's claim.

@@ -20,6 +20,7 @@ from .catalogue import EVENTS
 WIRE_DRIVEN: Final = frozenset(
     name for name in EVENTS if name.startswith(("refused_", "peer_pending"))
 ) | {
+    *("session_established", "session_ended", "messages_lost"),
     *("peer_witnessed", "peer_history_changed", "checkpoint_cosigned", "witness_refused"),
     "self_test_failed",
 }
@@ -78,9 +79,9 @@ class Limiter:
         self.report_due = math.inf
         """When `take_report` has something to say, by the clock; infinite without."""
 
-    def count_refused(self, event: str, peer: str) -> int:
+    def count_refused(self, event: str, peer: str, times: int = 1) -> int:
         """0 if the event may be recorded; else how many were kept out since the last report,
-        this one included."""
+        this one and `times` - 1 of the same kind included."""
         key = event, peer
         with self._lock:
             now = self._clock()
@@ -96,10 +97,10 @@ class Limiter:
             if not count and len(self._counts) >= self._limit.peers:
                 key = event, ""
                 count = self._counts.get(key, 0)
-            self._counts[key] = count + 1
-            self.total += 1
-            self._since_report += 1
-            if self._since_report == 1:
+            self._counts[key] = count + times
+            self.total += times
+            self._since_report += times
+            if self._since_report == times:
                 self.report_due = now + self._limit.report
             return self._since_report
 

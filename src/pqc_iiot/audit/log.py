@@ -136,7 +136,7 @@ class AuditLog:
         row = _FOR_CALLERS.get(event)
         if row is None:
             raise ValueError(f"no event {event!r} for callers in the audit catalogue")
-        if self._limiter is None or not self._is_suppressed(row, peer):
+        if not self._is_suppressed(row, peer):
             self._put(row, peer, fields)
 
     def note(self, event: str, /, **fields: Value) -> None:
@@ -147,12 +147,14 @@ class AuditLog:
         self,
         error: PqcIiotError,
         details: Callable[[], Mapping[str, Value]] | None = None,
+        times: int = 1,
         /,
         *,
         peer: str = "",
         **fields: Value,
     ) -> None:
-        """Record the event that stands for an error, found by the error's `code`.
+        """Record the event that stands for an error, found by the error's `code`; `times`
+        of them, if it happened so often.
 
         `peer` is the error's own unless given. The caller passes what it knows: fields that
         this event does not have are left out. `details` gives more of them, and is called
@@ -163,14 +165,18 @@ class AuditLog:
         row = BY_REASON.get(error.code)
         if row is None:
             return
-        if self._limiter is not None and self._is_suppressed(row, peer or error.peer):
+        passed = 0
+        while passed < times and not self._is_suppressed(row, peer or error.peer, times - passed):
+            passed += 1
+        if not passed:
             return
         if details is not None:
             fields = {**fields, **details()}
         if unknown := fields.keys() - FIELDS.keys():
             raise ValueError(f"no field {min(unknown)!r} in the audit catalogue")
         known = {name: value for name, value in fields.items() if name in row.fields}
-        self._put(row, peer or error.peer, known)
+        for _ in range(passed):
+            self._put(row, peer or error.peer, known)
 
     def durable(
         self, beyond: int = -1, timeout: float = 0.0, unless: threading.Event | None = None
@@ -260,12 +266,13 @@ class AuditLog:
         self._queue.put(barrier)
         return barrier.wait(timeout)
 
-    def _is_suppressed(self, event: Event, peer: str) -> bool:
+    def _is_suppressed(self, event: Event, peer: str, times: int = 1) -> bool:
+        """Whether the limit keeps the event out, and with it the rest of `times`."""
         limiter = self._limiter
         if limiter is None or event.name not in WIRE_DRIVEN:
             return False
-        count = limiter.count_refused(event.name, peer)
-        if count == 1:
+        count = limiter.count_refused(event.name, peer, times)
+        if 0 < count <= times:
             self._queue.put(threading.Event())  # the writer has to report it, later
         return count > 0
 

@@ -86,11 +86,13 @@ class Broker:
         """The broker's URL: this machine's if left out."""
         return self.broker or "mqtt://localhost"
 
-    def bus(self, node: Node, on_refused: OnRefused | None = None) -> Bus:
-        """A connection for a device."""
+    def bus(
+        self, node: Node, on_refused: OnRefused | None = None, *, sessions: bool = True
+    ) -> Bus:
+        """A connection for a device; see `Bus`."""
         from ..transports.bus import Bus
 
-        return Bus(node, self.transport(), on_refused)
+        return Bus(node, self.transport(), on_refused, sessions=sessions)
 
     def transport(self) -> MqttTransport:
         """A connection without a device."""

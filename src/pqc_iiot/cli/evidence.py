@@ -200,7 +200,7 @@ def witness_(
         return
 
     async def work(node: Node) -> None:
-        async with broker.bus(node) as bus:
+        async with broker.bus(node, sessions=False) as bus:
             await asyncio.wait_for(bus.witness(*(to or ())), timeout if to else None)
 
     with shell.node() as node:

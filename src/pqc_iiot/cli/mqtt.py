@@ -76,7 +76,8 @@ def send(
 
     async def work(node: Node) -> None:
         nonlocal sent
-        async with broker.bus(node) as bus:
+        # A handshake for one message would cost more than it saves.
+        async with broker.bus(node, sessions=line) as bus:
             if announce:
                 await bus.announce()
             async for message in messages:
@@ -176,12 +177,14 @@ def _metrics(node: Node, where: str | None) -> contextlib.AbstractContextManager
 
 def _print(shell: Shell, message: Message) -> None:
     if shell.json:
-        document = {
+        document: dict[str, str | int] = {
             "sender": message.sender,
             "fingerprint": message.fingerprint.hex(),
             "topic": message.context,
             "sequence": message.sequence,
         }
+        if message.session:
+            document["session"] = message.session.hex()
         output.print_json(document | output.payload_json(message.payload), line=True)
     else:
         topic, payload = output.escape(message.context), output.payload_text(message.payload)

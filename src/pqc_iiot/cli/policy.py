@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidInputError
-from ..policy import Policy, Trust
+from ..policy import Policy, SessionUse, Trust
 from ..providers import Custody
 from . import output
 from .base import Shell, command, group
@@ -51,9 +51,16 @@ def set_(
         int | None,
         typer.Option(metavar="N", help="Numbers for which a peer's old keys stay accepted."),
     ] = None,
+    sessions: Annotated[
+        SessionUse | None, typer.Option(help="Whether messages go through sessions.")
+    ] = None,
+    session_window: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How late a packet of a session may come; 0: in order."),
+    ] = None,
 ) -> None:
     """Changes what is given, and shows the policy."""
-    changes: dict[str, Trust | Custody | str | int | None] = {
+    changes: dict[str, Trust | Custody | SessionUse | str | int | None] = {
         "trust": trust,
         "suites": suites,
         "min_custody": min_custody,
@@ -61,6 +68,8 @@ def set_(
         "max_pending": max_pending,
         "sequence_block": sequence_block,
         "rotation_overlap": rotation_overlap,
+        "sessions": sessions,
+        "session_window": session_window,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
@@ -74,5 +83,6 @@ def _show(shell: Shell, policy: Policy) -> None:
     document = dataclasses.asdict(policy) | {
         "trust": policy.trust.value,
         "min_custody": policy.min_custody.name.lower(),
+        "sessions": policy.sessions.value,
     }
     shell.show(document, lambda: output.facts(document))

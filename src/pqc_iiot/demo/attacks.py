@@ -179,7 +179,7 @@ async def revoked_speaks(stage: Stage, device: Device) -> tuple[Attack, Step]:
 
 
 async def attempt(
-    controller: Device, title: str, done: str, act: Awaitable[None], expected: Outcome
+    controller: Device, title: str, done: str, act: Awaitable[object], expected: Outcome
 ) -> tuple[Attack, Step]:
     """Lets `act` bring a frame to the broker; what the controller says, and what it logs."""
     verdicts, records = len(controller.verdicts.items), len(controller.records.items)

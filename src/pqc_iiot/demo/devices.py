@@ -13,7 +13,7 @@ from ..audit import AuditRecord, follow
 from ..errors import PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
-from ..policy import Policy
+from ..policy import Policy, SessionUse
 from ..state import AUDIT_FILE, State, create_state, load_state
 from ..suites import DEFAULT_SUITE
 from ..transports.bus import Bus
@@ -62,7 +62,9 @@ class Device:
         self.records: Arrivals[AuditRecord] = Arrivals()
         self.received: Arrivals[Message] = Arrivals()
         self._loop = asyncio.get_running_loop()
-        state = create_state(self._folder, name, DEFAULT_SUITE, PROVIDER, Policy(), None)
+        # Every message a frame of its own: that is what is looked at and attacked here.
+        policy = Policy(sessions=SessionUse.NEVER)
+        state = create_state(self._folder, name, DEFAULT_SUITE, PROVIDER, policy, None)
         self.node = WatchedNode(state, self._tell)
         self._stop = threading.Event()
         self._follower = threading.Thread(target=self._follow, name=f"{name}-log", daemon=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from .limits import Limits
 from .outcome import (
-    Delivered,
     Ended,
     Established,
     Fate,
@@ -20,7 +19,6 @@ from .outcome import (
 from .table import Sessions
 
 __all__ = [
-    "Delivered",
     "Ended",
     "Established",
     "Fate",

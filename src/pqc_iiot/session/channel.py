@@ -11,37 +11,41 @@ from collections.abc import Callable
 
 from .._core import Session
 from ..envelope import encode_context
-from ..errors import InvalidFrameError
+from ..errors import AuthenticationError, InvalidFrameError
+from ..keystore import Peer
+from ..message import Message
 from . import frames
-from .frames import MAX_SEEN, Control
+from .fates import Unconfirmed
+from .frames import Control
 from .limits import Limits
-from .outcome import Delivered, Fate, Outcome, Report, Send
+from .outcome import Fate, Outcome, Refused, Report, Send
 
 NEVER = float("inf")
 _CONTROL = b""
 """Associated data of what has no topic; an encoded topic is never empty."""
-_SEEN = (1 << MAX_SEEN) - 1
+_AT_EASE, _EASE = 64, 0.25
+"""How many packets, and for how many seconds, may follow one that was looked at closely."""
 
 
 class Channel:
-    """`own_id` is where packets arrive, `kid` and `fingerprint` are the peer's."""
+    """`own_id` is where packets arrive, `peer` the one at the other end."""
 
     __slots__ = (
         "_answer_at",
         "_ask_at",
         "_asked",
+        "_ease",
+        "_ease_until",
         "_emit",
-        "_seen",
-        "_told",
         "_untold",
         "answer",
         "began",
         "born",
-        "fingerprint",
+        "forged",
         "heard",
-        "kid",
         "limits",
         "own_id",
+        "peer",
         "question",
         "session",
         "unconfirmed",
@@ -51,32 +55,54 @@ class Channel:
         self,
         session: Session,
         own_id: bytes,
-        peer: tuple[bytes, bytes],
+        peer: Peer,
         now: float,
         limits: Limits,
         emit: Callable[[Outcome], None],
     ) -> None:
         self.session, self.own_id, self.limits, self._emit = session, own_id, limits, emit
-        self.kid, self.fingerprint = peer
+        self.peer = peer
         self.born = self.heard = now
         self.began = True
         self.question = self.answer = b""
         """Digest of message 3 and the frame of message 4, to answer a repetition."""
-        self.unconfirmed: dict[int, tuple[int, float]] = {}
+        self.forged = Refused(
+            AuthenticationError("authentication failed", peer=peer.fingerprint.hex()),
+            peer.fingerprint,
+        )
+        """What is said of every packet that is not genuine."""
+        self.unconfirmed = Unconfirmed()
         self._ask_at, self._asked = NEVER, 0
         self._answer_at, self._untold = NEVER, 0
-        self._seen = self._told = 0
+        self._ease, self._ease_until = 0, now
 
     # Out
 
-    def send(self, now: float, context: str, payload: bytes, token: int) -> None:
-        """Seals and emits one message. `StateError` where the numbers are used up."""
-        number = self.session.sealed
-        frame = self.session.seal(encode_context(context), payload)
-        self.unconfirmed[number] = (token, now)
+    def seal(self, now: float, context: str, payload: bytes, token: int) -> bytes:
+        """The packet of one message. `StateError` where the numbers are used up."""
+        session = self.session
+        number = session.sealed
+        frame = session.seal(encode_context(context), payload)
+        self.unconfirmed.add(number, token, now)
         if self._ask_at == NEVER:
             self._ask_at = now + self.limits.answer_within + self.limits.confirm_within
-        self._emit(Send(self.kid, context, frame))
+        return frame
+
+    def send(self, now: float, context: str, payload: bytes, token: int) -> None:
+        """Seals and emits one message."""
+        self._emit(Send(self.peer.bundle.kid, context, self.seal(now, context, payload, token)))
+
+    def be_at_ease(self, now: float) -> None:
+        """The caller has found everything in order: the next packets may go unasked."""
+        if not self._asked:
+            self._ease, self._ease_until = _AT_EASE, now + _EASE
+
+    def at_ease(self, now: float) -> bool:
+        """Whether one more packet may go unasked, with no timer to set for it."""
+        if self._ease and now < self._ease_until and self._ask_at != NEVER:
+            self._ease -= 1
+            return True
+        return False
 
     def ask(self, now: float) -> None:
         """Asks what has arrived, unless it is being asked already."""
@@ -86,7 +112,7 @@ class Channel:
     def control(self, kind: Control, body: bytes = b"") -> None:
         """Seals and emits something without a topic."""
         packet = self.session.seal(_CONTROL, b"%c%b" % (kind, body))
-        self._emit(Send(self.kid, None, packet))
+        self._emit(Send(self.peer.bundle.kid, None, packet))
 
     @property
     def asking(self) -> bool:
@@ -105,6 +131,7 @@ class Channel:
 
     def _repeat(self, now: float) -> None:
         self._asked += 1
+        self._ease = 0
         wait = self.limits.answer_within * 2.0 ** (self._asked - 1)
         self._ask_at = now + min(wait, self.limits.repeat_at_most)
         if not self.silent and self.session.sealed < (1 << 20):
@@ -112,30 +139,42 @@ class Channel:
 
     # In
 
-    def open(self, now: float, packet: bytes, context: str | None) -> bytes | None:
-        """Opens a packet: the handshake frame that it carries, or nothing; None where it is
-        not genuine.
-
-        Other errors as `Session.open`; nothing has changed then.
-        """
-        if context is not None:
-            payload = self.session.open_genuine(encode_context(context), packet)
-            if payload is None:
-                return None
-            number = frames.packet_number(packet)
-            self._note(number)
+    def open_many(
+        self, now: float, contexts: list[str], packets: list[bytes]
+    ) -> list[Message | Refused]:
+        """Opens packets that came under topics, in order: a message or the refusal each."""
+        session, peer = self.session, self.peer
+        before = session.opened
+        results: list[Message | Refused] = []
+        opened = session.open_many([*map(encode_context, contexts)], packets)
+        for context, packet, payload in zip(contexts, packets, opened, strict=True):
+            if isinstance(payload, bytes):
+                number = frames.packet_number(packet)
+                results.append(
+                    Message(peer.name, number, payload, context, peer.fingerprint, self.own_id)
+                )
+            elif payload is None:
+                results.append(self.forged)
+            else:
+                results.append(Refused(payload, peer.fingerprint))
+        if genuine := session.opened - before:
             self.heard = now
-            self._untold += 1
+            self._untold += genuine
             if self._untold >= self.limits.confirm_every:
                 self._tell()
             elif self._answer_at == NEVER:
                 self._answer_at = now + self.limits.confirm_within
-            self._emit(Delivered(self.fingerprint, context, payload, self.own_id, number))
-            return b""
+        return results
+
+    def open_control(self, now: float, packet: bytes) -> bytes | None:
+        """Opens a packet without a topic: the handshake frame that it carries, or nothing;
+        None where it is not genuine.
+
+        Other errors as `Session.open`; nothing has changed then.
+        """
         body = self.session.open_genuine(_CONTROL, packet)
         if body is None:
             return None
-        self._note(frames.packet_number(packet))
         self.heard = now
         match body[:1]:
             case b"\x01":
@@ -148,37 +187,18 @@ class Channel:
                 raise InvalidFrameError("the packet holds nothing that is known here")
         return b""
 
-    def _note(self, number: int) -> None:
-        """Bit i of `_seen` stands for the number `_told - 1 - i`."""
-        if number >= self._told:
-            self._seen = (self._seen << min(number + 1 - self._told, MAX_SEEN)) & _SEEN | 1
-            self._told = number + 1
-        elif self._told - 1 - number < MAX_SEEN:
-            self._seen |= 1 << (self._told - 1 - number)
-
     def _tell(self) -> None:
         self._untold, self._answer_at = 0, NEVER
         if self.session.sealed < (1 << 20):
-            oldest = max(0, self._told - self.limits.window)
-            self.control(Control.RECEIVED, frames.received(self._told, oldest, self._seen))
+            self.control(Control.RECEIVED, frames.received(*self.session.received()))
 
     def _take(self, now: float, next_expected: int, oldest: int, seen: int) -> None:
-        for number, (_, sent) in list(self.unconfirmed.items()):
-            if number >= next_expected:
-                break
-            distance = next_expected - 1 - number
-            if distance < MAX_SEEN and seen >> distance & 1:
-                self._settle(number, Fate.CONFIRMED)
-            elif number < oldest and distance < MAX_SEEN:
-                self._settle(number, Fate.LOST)
-            elif distance >= MAX_SEEN or now > sent + self.limits.give_up:
-                self._settle(number, Fate.UNCONFIRMED)
+        given_up = now - self.limits.give_up
+        for tokens, fate in self.unconfirmed.take(next_expected, oldest, seen, given_up):
+            self._emit(Report(tokens, fate, self.peer.name))
         self._asked = 0
         waits = self.limits.answer_within + self.limits.confirm_within
         self._ask_at = now + waits if self.unconfirmed else NEVER
-
-    def _settle(self, number: int, fate: Fate) -> None:
-        self._emit(Report(self.unconfirmed.pop(number)[0], fate))
 
     # Time
 
@@ -197,6 +217,7 @@ class Channel:
     def close(self) -> None:
         """Wipes the keys; what is open stays unconfirmed."""
         self.session.close()
+        self._ease = 0
         self._ask_at = self._answer_at = NEVER
-        for number in list(self.unconfirmed):
-            self._settle(number, Fate.UNCONFIRMED)
+        for tokens, fate in self.unconfirmed.clear(Fate.UNCONFIRMED):
+            self._emit(Report(tokens, fate, self.peer.name))

@@ -107,10 +107,8 @@ def credential(bundle: Bundle) -> tuple[bytes, bytes]:
     return dumps({KID: bundle.kid[:CREDENTIAL_ID_SIZE]}), dumps(claims)
 
 
-def received(next_expected: int, oldest: int, seen: int) -> bytes:
-    """What follows `Control.RECEIVED`; bit i of `seen` stands for the number
-    `next_expected - 1 - i`."""
-    bits = seen.to_bytes((seen.bit_length() + 7) // 8, "little")
+def received(next_expected: int, oldest: int, bits: bytes) -> bytes:
+    """What follows `Control.RECEIVED`; see `Session.received`."""
     return next_expected.to_bytes(3, "big") + oldest.to_bytes(3, "big") + bits
 
 

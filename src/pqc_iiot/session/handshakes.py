@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,8 +41,9 @@ class Hub(Protocol):
     def release(self, session_id: bytes) -> None:
         """Gives it back."""
 
-    def emit(self, outcome: Outcome) -> None:
-        """Something for the caller."""
+    @property
+    def emit(self) -> Callable[[Outcome], None]:
+        """Takes something for the caller."""
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +87,6 @@ class Handshakes:
 
     def __init__(self, hub: Hub, link: Link, peer: Peer) -> None:
         self._hub, self._link, self.peer = hub, link, peer
-        self._names = (peer.bundle.kid, peer.fingerprint)
         self._credential = frames.credential(peer.bundle)
         self.initiating: Initiating | None = None
         self.responding: OrderedDict[bytes, Responding] = OrderedDict()
@@ -109,7 +110,7 @@ class Handshakes:
         if inside and not initiating.taken and initiating.tries % 2 == 0:
             inside.control(Control.HANDSHAKE, initiating.frame)
         else:
-            self._hub.emit(Send(self._names[0], None, initiating.frame))
+            self._hub.emit(Send(self.peer.bundle.kid, None, initiating.frame))
         wait = self._hub.limits.answer_within * 2.0**initiating.tries
         initiating.tries += 1
         initiating.due = now + min(wait, self._hub.limits.repeat_at_most)
@@ -125,7 +126,7 @@ class Handshakes:
         digest = _digest(message)
         if initiating.taken:
             if initiating.taken == digest:
-                self._hub.emit(Send(self._names[0], None, initiating.frame))
+                self._hub.emit(Send(self.peer.bundle.kid, None, initiating.frame))
             return
         to_be_signed = initiating.handshake.read_message_2(message, self.peer.sig_key)
         own = self._hub.own()
@@ -138,7 +139,7 @@ class Handshakes:
         """The session; the peer has its keys."""
         session = initiating.handshake.read_message_4(message, self._hub.limits.window)
         channel = Channel(
-            session, initiating.own_id, self._names, now, self._hub.limits, self._hub.emit
+            session, initiating.own_id, self.peer, now, self._hub.limits, self._hub.emit
         )
         self.initiating = None
         return channel
@@ -150,7 +151,7 @@ class Handshakes:
         digest = _digest(message)
         for known in self.responding.values():
             if known.digest == digest:
-                self._hub.emit(Send(self._names[0], None, known.frame))
+                self._hub.emit(Send(self.peer.bundle.kid, None, known.frame))
                 return
         own = self._hub.own()
         if self.initiating is not None and own.bundle.kid < self.peer.bundle.kid:
@@ -173,7 +174,7 @@ class Handshakes:
         self._hub.half_open += 1
         if len(self.responding) > self._hub.limits.half_open_per_peer:
             self._forget(next(iter(self.responding)))
-        self._hub.emit(Send(self._names[0], None, frame))
+        self._hub.emit(Send(self.peer.bundle.kid, None, frame))
 
     def on_message_3(
         self, now: float, own_id: bytes, responding: Responding, message: bytes
@@ -184,21 +185,21 @@ class Handshakes:
         )
         del self.responding[own_id]
         self._hub.half_open -= 1
-        channel = Channel(session, own_id, self._names, now, self._hub.limits, self._hub.emit)
+        channel = Channel(session, own_id, self.peer, now, self._hub.limits, self._hub.emit)
         channel.began = False
         channel.question = _digest(message)
         c_i = responding.handshake.c_i
         channel.answer = frames.make(Kind.MESSAGE_4, c_i, message_4)
         if self._hub.own().bundle.kid > self.peer.bundle.kid:
             self.drop()
-        self._hub.emit(Send(self._names[0], None, channel.answer))
+        self._hub.emit(Send(self.peer.bundle.kid, None, channel.answer))
         return channel
 
     def on_message_3_again(self, channel: Channel, message: bytes) -> None:
         """The same message 4 for the same message 3."""
         if channel.question != _digest(message):
             raise AuthenticationError("authentication failed")
-        self._hub.emit(Send(self._names[0], None, channel.answer))
+        self._hub.emit(Send(self.peer.bundle.kid, None, channel.answer))
 
     def _forget(self, own_id: bytes) -> None:
         del self.responding[own_id]

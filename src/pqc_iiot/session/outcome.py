@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from ..errors import PqcIiotError
+from ..message import Message
 
 
 class Fate(enum.Enum):
@@ -31,23 +32,12 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    """A payload from the peer with this fingerprint, once. `session` and `number` name the
-    packet."""
-
-    fingerprint: bytes
-    context: str
-    payload: bytes
-    session: bytes
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the message with this `token`."""
+    """What became of the messages with these tokens, to the peer named so."""
 
-    token: int
+    tokens: range
     fate: Fate
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +54,7 @@ class Established:
     """A session with this peer is ready to send; `began`: this side sent message 1."""
 
     fingerprint: bytes
+    name: str
     session: bytes
     began: bool
 
@@ -73,7 +64,8 @@ class Ended:
     """A session was closed and its keys wiped."""
 
     fingerprint: bytes
+    name: str
     session: bytes
 
 
-Outcome = Send | Delivered | Report | Refused | Established | Ended
+Outcome = Message | Send | Report | Refused | Established | Ended

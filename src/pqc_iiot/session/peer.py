@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from ..errors import AuthenticationError, TransportError
+from ..errors import TransportError
 from ..keystore import Peer
+from ..message import Message
 from .channel import NEVER, Channel
 from .handshakes import Handshakes, Hub, Initiating, Responding
 from .outcome import Ended, Established, Fate, Refused, Report
@@ -42,13 +43,13 @@ class Link:
     def __init__(self, hub: Hub, peer: Peer) -> None:
         self._hub, self.peer, self._limits = hub, peer, hub.limits
         self.handshakes = Handshakes(hub, self, peer)
-        self.forged = Refused(AuthenticationError("authentication failed"), peer.fingerprint)
-        """What is said of every packet that is not genuine."""
         self.current: Channel | None = None
         self._candidate: Channel | None = None
         self._old: list[Channel] = []
         self._waiting: deque[_Waiting] = deque()
-        self._not_before = 0.0
+        self._not_before = self._wanted_until = 0.0
+        self.gave_up = False
+        """Whether the peer did not answer for too long."""
 
     # Out
 
@@ -66,6 +67,27 @@ class Link:
         if len(self._waiting) >= self._limits.waiting:
             raise TransportError(f"too many messages wait for a session with {self.peer.name}")
         self._waiting.append(_Waiting(token, context, payload, now + self._limits.give_up))
+        self._drive(now)
+
+    def seal(self, now: float, context: str, payload: bytes, token: int) -> bytes | None:
+        """The packet to send now, or None: there is no session that would take it at once."""
+        channel = self.current
+        if channel is None:
+            return None
+        if not channel.at_ease(now):
+            if self._waiting or channel.asking or not self._is_ready(channel, now):
+                return None
+            if len(channel.unconfirmed) >= self._limits.unconfirmed:
+                return None
+            if self._is_due(channel, now):
+                self._drive(now)
+            channel.be_at_ease(now)
+        return channel.seal(now, context, payload, token)
+
+    def want(self, now: float) -> None:
+        """There is something to send: begins a handshake where there is no session, and
+        asks a peer that was silent for long."""
+        self._wanted_until = now + self._limits.give_up
         self._drive(now)
 
     def _is_over(self, channel: Channel, now: float) -> bool:
@@ -86,7 +108,8 @@ class Link:
         channel = self.current
         if channel is not None and self._is_over(channel, now):
             channel = None
-        if channel is not None and self._waiting:
+        wanted = bool(self._waiting) or now < self._wanted_until
+        if channel is not None and wanted:
             if now - channel.heard > self._limits.silence:
                 channel.ask(now)
             while self._waiting and self._is_ready(channel, now):
@@ -94,9 +117,7 @@ class Link:
                     break
                 each = self._waiting.popleft()
                 channel.send(now, each.context, each.payload, each.token)
-        if channel is None:
-            wanted = bool(self._waiting)
-        else:
+        if channel is not None:
             wanted = channel.doubtful or self._is_due(channel, now)
         if wanted and self.handshakes.initiating is None and now >= self._patience:
             self.handshakes.begin(now, self._inside(now))
@@ -136,19 +157,29 @@ class Link:
 
     # Packets
 
-    def on_packet(
-        self, now: float, channel: Channel, packet: bytes, context: str | None
-    ) -> bytes | None:
-        """Opens a packet; as `Channel.open`."""
-        carried = channel.open(now, packet, context)
-        if carried is None:
-            return None
+    def on_packets(
+        self, now: float, channel: Channel, contexts: list[str], packets: list[bytes]
+    ) -> list[Message | Refused]:
+        """Opens packets of one session; as `Channel.open_many`."""
+        before = channel.session.opened
+        results = channel.open_many(now, contexts, packets)
+        if channel.session.opened != before:
+            self._opened(now, channel)
+        return results
+
+    def on_control(self, now: float, channel: Channel, packet: bytes) -> bytes | None:
+        """Opens a packet without a topic; as `Channel.open_control`."""
+        carried = channel.open_control(now, packet)
+        if carried is not None:
+            self._opened(now, channel, bool(carried))
+        return carried
+
+    def _opened(self, now: float, channel: Channel, driven: bool = False) -> None:
         if channel is self._candidate:
             self._candidate = None
             self._use(channel)
-        if self._waiting or carried or self._is_due(channel, now):
+        if self._waiting or driven or self._is_due(channel, now):
             self._drive(now)
-        return carried
 
     def _use(self, channel: Channel) -> None:
         if self.current is not None:
@@ -156,13 +187,16 @@ class Link:
         while len(self._old) > _OLD:
             self._close(self._old.pop(0))
         self.current = channel
-        self._hub.emit(Established(self.peer.fingerprint, channel.own_id, channel.began))
+        self._wanted_until = 0.0
+        self._hub.emit(
+            Established(self.peer.fingerprint, self.peer.name, channel.own_id, channel.began)
+        )
 
     def _close(self, channel: Channel | None) -> None:
         if channel is not None:
             channel.close()
             self._hub.release(channel.own_id)
-            self._hub.emit(Ended(self.peer.fingerprint, channel.own_id))
+            self._hub.emit(Ended(self.peer.fingerprint, self.peer.name, channel.own_id))
 
     # Time
 
@@ -170,15 +204,20 @@ class Link:
         """Does what is due; when to come again."""
         limits = self._limits
         while self._waiting and self._waiting[0].until <= now:
-            self._hub.emit(Report(self._waiting.popleft().token, Fate.UNSENT))
+            self._unsent()
         self._tick_channels(now)
         initiating = self.handshakes.initiating
         if initiating and not self._waiting and now - initiating.since >= limits.give_up:
             self.handshakes.drop()
             self._not_before = now + limits.repeat_at_most
+            self.gave_up = True
         self.handshakes.tick(now, self._inside(now))
         self._drive(now)
         return self.next()
+
+    def _unsent(self) -> None:
+        token = self._waiting.popleft().token
+        self._hub.emit(Report(range(token, token + 1), Fate.UNSENT, self.peer.name))
 
     def _tick_channels(self, now: float) -> None:
         for channel in [c for c in (self.current, self._candidate, *self._old) if c]:
@@ -230,4 +269,4 @@ class Link:
         self.current = self._candidate = None
         self._old.clear()
         while self._waiting:
-            self._hub.emit(Report(self._waiting.popleft().token, Fate.UNSENT))
+            self._unsent()

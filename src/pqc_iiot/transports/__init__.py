@@ -11,12 +11,21 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from ..errors import InvalidInputError, TransportError
 
-__all__ = ["Delivery", "Transport", "check_filter", "check_qos", "check_topic", "topic_matches"]
+__all__ = [
+    "Delivery",
+    "Payload",
+    "Transport",
+    "check_filter",
+    "check_qos",
+    "check_topic",
+    "topic_matches",
+]
 
 MAX_TOPIC = 65_535
 """Bytes in a topic name or filter at most (MQTT 5, 4.7.3)."""
@@ -27,6 +36,9 @@ _FORBIDDEN = re.compile(
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
+
+Payload: TypeAlias = bytes | Callable[[], bytes]
+"""What is published, or what makes it."""
 
 _TransportT = TypeVar("_TransportT", bound="Transport")
 
@@ -43,6 +55,11 @@ class Delivery:
     payload: bytes = field(repr=False)
     retained: bool
     _ack: Callable[[], None] = field(default=no_ack, repr=False, compare=False)
+
+    @property
+    def wants_ack(self) -> bool:
+        """Whether the broker waits to be told: QoS 1 and 2."""
+        return self._ack is not no_ack
 
     def ack(self) -> None:
         """Tell the broker that this message is ours now (PUBACK at QoS 1, PUBREC at 2).
@@ -65,13 +82,14 @@ class Transport(ABC):
 
     @abstractmethod
     async def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        self, topic: str, payload: Payload, *, qos: int = 1, retain: bool = False
     ) -> None:
         """Publish, and return when the broker has it (QoS 1, 2) or it was written (QoS 0).
 
-        Waits while the bounded queue is full or the connection is down. Raises
-        `TransportError` if the broker refuses the message or the transport closes
-        first, `InvalidInputError` for an impossible topic, QoS or size.
+        A payload that is made by a function is made once, when it is this message's turn:
+        what is made first goes out first. Waits while the bounded queue is full or the
+        connection is down. Raises `TransportError` if the broker refuses the message or the
+        transport closes first, `InvalidInputError` for an impossible topic, QoS or size.
         """
 
     @abstractmethod
@@ -120,6 +138,7 @@ def topic_matches(topic_filter: str, topic: str) -> bool:
     return len(levels) == len(names)
 
 
+@lru_cache(256)
 def check_topic(topic: str) -> None:
     """Raise `InvalidInputError` unless `topic` can be published to."""
     _check_text("topic", topic)

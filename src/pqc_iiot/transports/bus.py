@@ -13,103 +13,28 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from types import TracebackType
 from typing import TypeVar
 
-from ..errors import PqcIiotError, TransportError
+from ..errors import PolicyError, PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
-from . import Delivery, Transport, topic_matches
+from ..policy import SessionUse
+from ..session import Report
+from ..sessions import PACKET
+from . import Delivery, Transport
+from .listening import Handover, Listening
+from .session_traffic import SessionTraffic
+
+__all__ = ["ANNOUNCEMENTS", "Bus", "Listening", "mqtt_bus"]
 
 ANNOUNCEMENTS = "pqc-iiot/bundle/"
 """Topics on which devices show their bundles, followed by the device's name."""
 
-QUEUE = 256
-"""Messages that wait for one listener before the network has to wait for it."""
-
 log = logging.getLogger("pqc_iiot.transports.bus")
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True, eq=False)
-class _Handover:
-    """A message on its way to the listeners; acknowledged when the last has taken it."""
-
-    message: Message
-    delivery: Delivery
-    waiting: int
-
-    def taken(self) -> None:
-        self.waiting -= 1
-        if not self.waiting:
-            self.delivery.ack()
-
-
-class Listening:
-    """What `Bus.listen` returns: messages, one after the other, and when it has begun.
-
-    An asynchronous iterator and context manager. Raises `TransportError` when the bus is
-    closed, `StateError` where the state cannot be made durable.
-    """
-
-    def __init__(
-        self, filters: tuple[str, ...], begin: Callable[[Listening], Awaitable[None]]
-    ) -> None:
-        self._filters, self._begin = filters, begin
-        self._begun = False
-        self._taking: _Handover | None = None
-        self.queue: asyncio.Queue[_Handover | None] = asyncio.Queue(QUEUE)
-        self.failure: PqcIiotError | None = None
-
-    def wants(self, topic: str) -> bool:
-        """Whether a filter selects this topic."""
-        return any(topic_matches(topic_filter, topic) for topic_filter in self._filters)
-
-    async def ready(self) -> None:
-        """Returns when the broker has confirmed the subscriptions: from now on nothing is
-        missed. The first message asked for waits for it, too."""
-        if not self._begun:
-            await self._begin(self)
-            self._begun = True
-
-    def __aiter__(self) -> Listening:
-        return self
-
-    async def __anext__(self) -> Message:
-        """The next message; the one before counts as taken."""
-        if self._taking is not None:
-            self._taking.taken()
-            self._taking = None
-        await self.ready()
-        while self._taking is None:
-            if self.failure is not None and self.queue.empty():
-                raise self.failure
-            self._taking = await self.queue.get()
-        return self._taking.message
-
-    def fail(self, error: PqcIiotError) -> None:
-        """Ends it; what waits is handed over first."""
-        self.failure = error
-        with contextlib.suppress(asyncio.QueueFull):
-            self.queue.put_nowait(None)  # wakes who waits for nothing
-
-    async def aclose(self) -> None:
-        """Stops listening. What was not taken is not acknowledged."""
-        self._filters = ()
-
-    async def __aenter__(self) -> Listening:
-        await self.ready()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class Bus:
@@ -120,9 +45,16 @@ class Bus:
         node: Node,
         transport: Transport,
         on_refused: Callable[[Incoming, PqcIiotError], None] | None = None,
+        on_report: Callable[[Report], None] | None = None,
+        *,
+        sessions: bool = True,
     ) -> None:
-        """`on_refused` hears of each frame that was refused, after its audit event."""
+        """`on_refused` hears of each frame that was refused, after its audit event;
+        `on_report` what became of messages that went through sessions. Without `sessions`
+        every message is a frame of its own, unless policy forbids that: for a few only."""
         self._node, self._transport, self._on_refused = node, transport, on_refused
+        self._on_report, self._with_sessions = on_report, sessions
+        self._sessions: SessionTraffic | None = None
         # One thread: the node takes turns anyway, and the event loop never waits for a disk.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pqc-iiot-bus")
         # Forgotten listeners must not hold up the others.
@@ -135,6 +67,12 @@ class Bus:
 
     async def __aenter__(self) -> Bus:
         await self._transport.connect()
+        use = self._node.policy.sessions
+        if use is SessionUse.ALWAYS or (self._with_sessions and use is SessionUse.AUTO):
+            traffic = SessionTraffic(self._node, self._transport, self._run, self._on_report)
+            if await traffic.start():
+                self._sessions = traffic
+                self._start()
         return self
 
     async def __aexit__(
@@ -151,19 +89,50 @@ class Bus:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
+        if self._sessions is not None:
+            await self._sessions.aclose()
         await self._transport.aclose()
         self._fail(TransportError("the bus was closed"))
         self._worker.shutdown(wait=False)
 
     async def send(
         self, to: str, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
-    ) -> None:
+    ) -> int:
         """Protects `payload` for the peer named `to` and publishes it on `topic`, to which
-        it is bound. Errors as `Node.seal`; `TransportError` where the broker refuses it."""
-        via = self._transport.name
-        seal = partial(self._node.seal, payload, to=to, context=topic, transport=via)
+        it is bound.
+
+        By policy it goes through a session, which is set up by itself, or as a frame of its
+        own. Returns the message's token in reports, or 0 for a frame of its own, of which
+        nobody reports. Errors as `Node.seal`; `TransportError` where the broker refuses it,
+        or no session comes about and policy wants one.
+        """
+        node, traffic, via = self._node, self._sessions, self._transport.name
+        use = node.policy.sessions
+        if use is not SessionUse.NEVER:
+            if traffic is not None and not retain:
+                if token := await traffic.send(to, topic, payload, qos):
+                    return token
+            elif use is SessionUse.ALWAYS:
+                raise self._no_session(retain)
+
+        def seal() -> bytes:
+            frame = node.seal(payload, to=to, context=topic, transport=via)
+            if traffic is not None and use is not SessionUse.NEVER and not retain:
+                traffic.want(to)
+            return frame
+
         frame = await self._run(seal)
+        if traffic is not None:
+            traffic.flush()
         await self._transport.publish(topic, frame, qos=qos, retain=retain)
+        return 0
+
+    @staticmethod
+    def _no_session(retain: bool) -> PqcIiotError:
+        hint = "allow frames beside sessions: pqc-iiot policy set --sessions auto"
+        if retain:
+            return PolicyError("policy allows sessions only: nothing can be retained", hint=hint)
+        return TransportError("there are no sessions on this connection", hint=hint)
 
     def listen(self, *filters: str, qos: int = 1) -> Listening:
         """Messages from topics that match a filter, verified, fresh, from trusted peers.
@@ -228,52 +197,81 @@ class Bus:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def _receive(self) -> None:
+        # In the order in which they came, in trains of one kind.
         try:
             while True:
-                deliveries = await self._transport.receive()
-                frames = [d for d in deliveries if not self._is_announcement(d)]
-                for delivery in deliveries:
-                    if self._is_announcement(delivery):
-                        await self._take_bundle(delivery)
-                if frames:
-                    await self._take_frames(frames)
+                for take, train in groupby(await self._transport.receive(), self._taker):
+                    await take(self, list(train))
         except PqcIiotError as error:
             self._fail(error)
 
-    def _is_announcement(self, delivery: Delivery) -> bool:
-        return self._announcements and delivery.topic.startswith(ANNOUNCEMENTS)
+    def _taker(self, delivery: Delivery) -> Callable[[Bus, list[Delivery]], Awaitable[None]]:
+        """What takes this delivery in."""
+        topic, traffic = delivery.topic, self._sessions
+        if self._announcements and topic.startswith(ANNOUNCEMENTS):
+            return Bus._take_bundles
+        if traffic is not None:
+            if traffic.is_inbox(topic):
+                return Bus._take_inbox
+            if delivery.payload[:1] == PACKET:
+                return Bus._take_packets
+        return Bus._take_frames
 
-    async def _take_bundle(self, delivery: Delivery) -> None:
+    async def _take_bundles(self, deliveries: list[Delivery]) -> None:
         own = self._node.bundle.encoded
-        try:
-            if delivery.payload != own:
-                take = partial(self._node.peers.add, transport=self._transport.name)
-                await self._run(partial(take, delivery.payload))
-        except PqcIiotError as error:
-            log.warning("an announced bundle was refused: %s", error)
-        delivery.ack()
+        for delivery in deliveries:
+            try:
+                if delivery.payload != own:
+                    take = partial(self._node.peers.add, transport=self._transport.name)
+                    await self._run(partial(take, delivery.payload))
+            except PqcIiotError as error:
+                log.warning("an announced bundle was refused: %s", error)
+            delivery.ack()
+
+    async def _take_inbox(self, deliveries: list[Delivery]) -> None:
+        assert self._sessions is not None
+        await self._sessions.take_in([delivery.payload for delivery in deliveries])
+        for delivery in deliveries:
+            delivery.ack()
+
+    async def _take_packets(self, deliveries: list[Delivery]) -> None:
+        assert self._sessions is not None
+        topics = [delivery.topic for delivery in deliveries]
+        packets = [delivery.payload for delivery in deliveries]
+        await self._hand_over(deliveries, self._sessions.open(topics, packets))
 
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
         via = self._transport.name
         incoming = [Incoming(d.payload, d.topic, d.retained, via) for d in deliveries]
         results = await self._run(partial(self._node.open_many, incoming))
-        for delivery, frame, result in zip(deliveries, incoming, results, strict=True):
+        await self._hand_over(deliveries, results)
+
+    async def _hand_over(
+        self, deliveries: list[Delivery], results: list[Message | PqcIiotError]
+    ) -> None:
+        for delivery, result in zip(deliveries, results, strict=True):
             if isinstance(result, PqcIiotError):
-                log.info("a frame on %r was refused: %s", delivery.topic, result)
-                if self._on_refused is not None:
-                    self._on_refused(frame, result)
-                delivery.ack()
+                self._tell_refused(delivery, result)
                 continue
             listeners = [each for each in list(self._listeners) if each.wants(delivery.topic)]
-            handover = _Handover(result, delivery, len(listeners))
+            handover = Handover(delivery, len(listeners)) if delivery.wants_ack else None
             for listener in listeners:
-                await listener.queue.put(handover)
+                await listener.put(result, handover)
             if not listeners:
                 log.warning("nobody listens on %r any more", delivery.topic)
                 delivery.ack()
 
+    def _tell_refused(self, delivery: Delivery, error: PqcIiotError) -> None:
+        if log.isEnabledFor(logging.INFO):
+            log.info("a frame on %r was refused: %s", delivery.topic, error)
+        if self._on_refused is not None:
+            via = self._transport.name
+            frame = Incoming(delivery.payload, delivery.topic, delivery.retained, via)
+            self._on_refused(frame, error)
+        delivery.ack()
+
     def _waiting(self) -> int:
-        return sum(listener.queue.qsize() for listener in list(self._listeners))
+        return sum(listener.depth() for listener in list(self._listeners))
 
     def _fail(self, error: PqcIiotError) -> None:
         self._failure = self._failure or error

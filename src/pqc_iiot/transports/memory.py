@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import TransportError
 from . import (
     Delivery,
+    Payload,
     Transport,
     check_filter,
     check_qos,
@@ -92,12 +93,14 @@ class MemoryTransport(Transport):
         self._session = session
 
     async def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        self, topic: str, payload: Payload, *, qos: int = 1, retain: bool = False
     ) -> None:
         """See `Transport.publish`; waits for room in every session that gets the message."""
         check_topic(topic)
         check_qos(qos)
         self._open_session()
+        if callable(payload):
+            payload = payload()
         if retain:
             self._broker.retained[topic] = payload
             if not payload:  # MQTT 5, 3.3.1.3

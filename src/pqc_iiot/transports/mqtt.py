@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable
 
 from ..errors import InvalidInputError, PqcIiotError, TransportError
-from . import Delivery, Transport, check_filter, check_qos, check_topic, closed_error
+from . import Delivery, Payload, Transport, check_filter, check_qos, check_topic, closed_error
 from . import mqtt_packets as packets
 from .mqtt_link import MqttLink, dial
 from .mqtt_options import MqttOptions
@@ -69,29 +69,31 @@ class MqttTransport(Transport):
         self._running = asyncio.create_task(self._stay_connected(), name="mqtt")
 
     async def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        self, topic: str, payload: Payload, *, qos: int = 1, retain: bool = False
     ) -> None:
         """See `Transport.publish`. Cancelled before it was sent, a message is withdrawn."""
         check_topic(topic)
         check_qos(qos)
         self._check_open()
-        message = Outgoing(topic.encode(), payload, qos, retain)
-        if message.size > self._options.max_packet:
-            raise InvalidInputError(
-                f"a message of {message.size} bytes",
-                hint=f"Keep it within {self._options.max_packet} bytes, or raise max_packet.",
-            )
+        if not callable(payload):
+            self._outgoing(topic, payload, qos, retain)  # refused before it waits
         session = self._session
         if qos == 0:
-            while True:
+            link = session.link
+            while link is None or not await link.take_turn():
                 link = await self._connected()
-                session.check_granted(message)
-                if await link.write_paced(message.encode(self._options.version)):
-                    return
+            message = self._outgoing(topic, payload, qos, retain)
+            session.check_granted(message)
+            await link.write_paced(message.encode(self._options.version))
+            return
         await session.slots.acquire()
-        if session.closed:
+        try:
+            if session.closed:
+                raise closed_error()
+            message = self._outgoing(topic, payload, qos, retain)
+        except BaseException:
             session.slots.release()
-            raise closed_error()
+            raise
         message.done = asyncio.get_running_loop().create_future()
         session.add(message)
         try:
@@ -99,6 +101,16 @@ class MqttTransport(Transport):
         except asyncio.CancelledError:
             session.withdraw(message)
             raise
+
+    def _outgoing(self, topic: str, payload: Payload, qos: int, retain: bool) -> Outgoing:
+        made = payload() if callable(payload) else payload
+        message = Outgoing(topic.encode(), made, qos, retain)
+        if message.size > self._options.max_packet:
+            raise InvalidInputError(
+                f"a message of {message.size} bytes",
+                hint=f"Keep it within {self._options.max_packet} bytes, or raise max_packet.",
+            )
+        return message
 
     async def subscribe(self, topic_filter: str, *, qos: int = 1) -> None:
         """See `Transport.subscribe`."""

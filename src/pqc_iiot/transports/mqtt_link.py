@@ -97,16 +97,17 @@ class MqttLink(asyncio.Protocol):
         if len(self._outgoing) >= _COALESCE_PACKETS or len(packet) >= _COALESCE_BYTES:
             self._flush()
 
-    async def write_paced(self, packet: bytes) -> bool:
-        """Send a packet once the network takes it; False if the link is lost before."""
+    async def take_turn(self) -> bool:
+        """Wait until the network takes more; False if the link is lost before."""
         while not self._writable.is_set():
             await self._writable.wait()
-        if self.lost.done():
-            return False
+        return not self.lost.done()
+
+    async def write_paced(self, packet: bytes) -> None:
+        """Send a packet; after a burst, let the loop do its other work."""
         self.write(packet)
-        if not self._outgoing:  # a burst: let the loop do its other work
+        if not self._outgoing:
             await asyncio.sleep(0)
-        return True
 
     async def wait_for(self, answer: asyncio.Future[T], timeout: float | None = None) -> T:
         """Wait for something that comes through this link.

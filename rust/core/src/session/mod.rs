@@ -24,7 +24,7 @@ use crate::memory::burning;
 pub use self::established::{Role, Session};
 pub use self::ratchet::SECRET_LEN;
 use self::ratchet::{step_of, Ratchet};
-pub use self::window::Window;
+pub use self::window::{Window, TOLD};
 
 /// First byte of every packet of this version.
 pub const PACKET: u8 = 0x01;
@@ -126,6 +126,16 @@ impl Receiver {
     /// One above the highest number of a packet that was opened.
     pub fn next(&self) -> u32 {
         self.window.next()
+    }
+
+    /// The lowest number that can still be opened.
+    pub fn oldest(&self) -> u32 {
+        self.window.oldest()
+    }
+
+    /// What the sender is told; see [`Window::told`].
+    pub fn told(&self) -> [u8; TOLD as usize / 8] {
+        self.window.told()
     }
 
     /// The payload of a packet, once, into `out`, which is [`OVERHEAD`] shorter.

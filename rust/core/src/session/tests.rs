@@ -154,6 +154,11 @@ proptest! {
                 highest = highest.max(number);
             }
         }
+        let told = window.told();
+        for i in 0..i64::from(TOLD) {
+            let bit = told[i as usize / 8] >> (i % 8) & 1 == 1;
+            prop_assert_eq!(bit, accepted.contains(&(highest - i)), "{} below", i);
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The replay window (as in RFC 4303 section 3.4.3): checked before a packet is opened,
-//! moved only after it was found genuine.
+//! moved only after it was found genuine. It also remembers what to tell the sender.
 
 use crate::error::{Error, Result};
 
 /// Largest window, in numbers.
 const MOST: u32 = 4096;
+
+/// How many of the last numbers the sender is told about.
+pub const TOLD: u32 = 512;
 
 /// Which of the last numbers were seen. A size of 0 is strict order: only a number above
 /// the highest one is new.
@@ -12,7 +15,7 @@ pub struct Window {
     size: u32,
     /// One above the highest number seen; 0 at the start.
     next: u32,
-    /// Bit `n % (64 * len)` for each number in the window.
+    /// Bit `n % (64 * len)` for each number in the window, and for those that are told.
     seen: Vec<u64>,
 }
 
@@ -23,12 +26,12 @@ impl Window {
             return Err(Error::Parameter("the size of the replay window"));
         }
         // One word more than needed: the highest word is cleared while it is entered.
-        let words = if size == 0 { 0 } else { size as usize / 64 + 2 };
+        let words = size.max(TOLD) as usize / 64 + 2;
         Ok(Self { size, next: 0, seen: vec![0; words] })
     }
 
     fn place(&self, number: u32) -> (usize, u64) {
-        (number as usize / 64 % self.seen.len().max(1), 1 << (number % 64))
+        (number as usize / 64 % self.seen.len(), 1 << (number % 64))
     }
 
     /// One above the highest number seen.
@@ -46,28 +49,37 @@ impl Window {
         if number >= self.next {
             return Ok(());
         }
-        let (word, bit) = self.place(number);
-        if number >= self.oldest() && self.size > 0 && self.seen[word] & bit == 0 {
+        if number >= self.oldest() && !self.has(number) {
             Ok(())
         } else {
             Err(Error::Replay)
         }
     }
 
+    fn has(&self, number: u32) -> bool {
+        let (word, bit) = self.place(number);
+        self.seen[word] & bit != 0
+    }
+
     /// Marks a number that was checked and is genuine.
     pub fn accept(&mut self, number: u32) {
         if number >= self.next {
-            if self.size > 0 {
-                // Words entered for the first time hold numbers of a former round.
-                let entered = (self.next.div_ceil(64)..=number / 64).take(self.seen.len());
-                let words = self.seen.len();
-                entered.for_each(|word| self.seen[word as usize % words] = 0);
-            }
+            // Words entered for the first time hold numbers of a former round.
+            let words = self.seen.len();
+            let entered = (self.next.div_ceil(64)..=number / 64).take(words);
+            entered.for_each(|word| self.seen[word as usize % words] = 0);
             self.next = number + 1;
         }
-        if self.size > 0 {
-            let (word, bit) = self.place(number);
-            self.seen[word] |= bit;
+        let (word, bit) = self.place(number);
+        self.seen[word] |= bit;
+    }
+
+    /// Bit `i` (little endian) tells whether the number `next - 1 - i` was seen.
+    pub fn told(&self) -> [u8; TOLD as usize / 8] {
+        let mut bits = [0; TOLD as usize / 8];
+        for i in 0..TOLD.min(self.next) {
+            bits[i as usize / 8] |= u8::from(self.has(self.next - 1 - i)) << (i % 8);
         }
+        bits
     }
 }
