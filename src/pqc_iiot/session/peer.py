@@ -75,7 +75,7 @@ class Link:
         if channel is None:
             return None
         if not channel.at_ease(now):
-            if self._waiting or channel.asking or not self._is_ready(channel, now):
+            if self._waiting or not self._is_ready(channel, now):
                 return None
             if len(channel.unconfirmed) >= self._limits.unconfirmed:
                 return None

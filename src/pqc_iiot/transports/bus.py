@@ -53,7 +53,7 @@ class Bus:
         `on_report` what became of messages that went through sessions. Without `sessions`
         every message is a frame of its own, unless policy forbids that: for a few only."""
         self._node, self._transport, self._on_refused = node, transport, on_refused
-        self._on_report, self._with_sessions = on_report, sessions
+        self.on_report, self._with_sessions = on_report, sessions
         self._sessions: SessionTraffic | None = None
         # One thread: the node takes turns anyway, and the event loop never waits for a disk.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="pqc-iiot-bus")
@@ -69,7 +69,7 @@ class Bus:
         await self._transport.connect()
         use = self._node.policy.sessions
         if use is SessionUse.ALWAYS or (self._with_sessions and use is SessionUse.AUTO):
-            traffic = SessionTraffic(self._node, self._transport, self._run, self._on_report)
+            traffic = SessionTraffic(self._node, self._transport, self._run, self._report)
             if await traffic.start():
                 self._sessions = traffic
                 self._start()
@@ -180,6 +180,8 @@ class Bus:
     async def announce(self) -> None:
         """Shows this device's bundle to all, retained. It makes nobody trust it."""
         bundle = self._node.bundle
+        if self._sessions is not None:
+            await self._sessions.follow_keys()
         await self._transport.publish(ANNOUNCEMENTS + bundle.name, bundle.encoded, retain=True)
 
     async def watch_announcements(self) -> None:
@@ -269,6 +271,10 @@ class Bus:
             frame = Incoming(delivery.payload, delivery.topic, delivery.retained, via)
             self._on_refused(frame, error)
         delivery.ack()
+
+    def _report(self, report: Report) -> None:
+        if self.on_report is not None:
+            self.on_report(report)
 
     def _waiting(self) -> int:
         return sum(listener.depth() for listener in list(self._listeners))

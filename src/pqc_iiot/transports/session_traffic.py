@@ -70,7 +70,7 @@ class SessionTraffic:
         node: Node,
         transport: Transport,
         run: Run[object],
-        on_report: Callable[[Report], None] | None,
+        on_report: Callable[[Report], None],
     ) -> None:
         self._node, self._transport, self._run = node, transport, run
         self._sessions = node.sessions
@@ -198,8 +198,7 @@ class SessionTraffic:
                 self._frames.append((topic, outcome.frame))
                 self._to_say.set()
             elif isinstance(outcome, Report):
-                if self._on_report is not None:
-                    self._on_report(outcome)
+                self._on_report(outcome)
             elif isinstance(outcome, Established):
                 self._established.set()
         self._arm()
