@@ -7,6 +7,7 @@ arrived, and carries out what `take` returns.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from .message import Message
 from .policy import SessionUse
 from .sending import require_recipient
 from .session import Ended, Established, Fate, Limits, Outcome, Refused, Report, Sessions
+from .session.channel import Channel
 from .session.frames import Kind
 from .state import State
 
@@ -28,8 +30,8 @@ PACKET = bytes((Kind.PACKET,))
 """The first byte of a packet; no frame of another kind begins with it."""
 
 _TRUSTED = (PeerState.APPROVED, PeerState.PINNED)
-_ROUTES = 4096
-"""Names whose trust is remembered until it may have changed."""
+_CHANNELS = 4096
+"""Peers whose trust is remembered until it may have changed."""
 
 
 class _OnRefused(Protocol):
@@ -87,7 +89,8 @@ class NodeSessions:
         self._sessions = Sessions(self._own, self._find, limits)
         self._changes = -1
         self._kids: frozenset[bytes] = frozenset()
-        self._routes: dict[str, bytes] = {}
+        self._channels: dict[str, Channel] = {}
+        self._pid = os.getpid()
         self._max_payload = 0
         self._token = 0
         self._owner: object | None = None
@@ -115,19 +118,37 @@ class NodeSessions:
         """The packet with a message, which has to be sent at once and in this order, and the
         message's token; None where no session would take it now. Errors as `send`."""
         with self._own_lock:
-            self._state()
-            fingerprint = self._routes.get(to)
-            if fingerprint is not None and len(payload) <= self._max_payload:
-                token = self._token = self._token + 1
-                packet = self._sessions.seal(now, fingerprint, context, payload, token)
-                return None if packet is None else (packet, token)
+            # A forked child would use numbers again.
+            if os.getpid() != self._pid:
+                self._state()
+            channel = self._channels.get(to)
+            if channel is not None and len(payload) <= self._max_payload:
+                self._token += 1
+                if channel.at_ease(now):
+                    return channel.seal(now, context, payload, self._token), self._token
+                packet = self._sessions.seal(
+                    now, channel.peer.fingerprint, context, payload, self._token
+                )
+                if packet is not None:
+                    self._remember(to, channel.peer.fingerprint)
+                    return packet, self._token
         with self._lock:
             peer = self._recipient(to, len(payload), context)
             with self._own_lock:
-                if len(self._routes) >= _ROUTES:
-                    self._routes.clear()
-                self._routes[to] = peer.fingerprint
-        return self.seal(now, payload, to=to, context=context)
+                self._token += 1
+                packet = self._sessions.seal(now, peer.fingerprint, context, payload, self._token)
+                self._remember(to, peer.fingerprint)
+                return None if packet is None else (packet, self._token)
+
+    def _remember(self, to: str, fingerprint: bytes) -> None:
+        """Messages to this peer need not ask whether it is trusted, until that may change."""
+        channel = self._sessions.current(fingerprint)
+        if channel is None:
+            self._channels.pop(to, None)
+        elif channel is not self._channels.get(to):
+            if len(self._channels) >= _CHANNELS:
+                self._channels.clear()
+            self._channels[to] = channel
 
     def want(self, now: float, *, to: str, patient: bool = True) -> None:
         """There is something for the peer named `to`: sets a session up where there is none.
@@ -276,12 +297,12 @@ class NodeSessions:
     def close(self) -> None:
         """Ends every session and wipes its keys."""
         with self._own_lock:
-            self._routes.clear()
+            self._channels.clear()
             self._sessions.close()
 
     def _follow_policy(self) -> None:
         policy = self._state().keystore.policy
-        self._routes.clear()
+        self._channels.clear()
         self._max_payload = policy.max_payload
         self._sessions.limits = replace(self._sessions.limits, window=policy.session_window)
 

@@ -86,9 +86,7 @@ class Broker:
         """The broker's URL: this machine's if left out."""
         return self.broker or "mqtt://localhost"
 
-    def bus(
-        self, node: Node, on_refused: OnRefused | None = None, *, sessions: bool = True
-    ) -> Bus:
+    def bus(self, node: Node, on_refused: OnRefused | None = None, *, sessions: bool = True) -> Bus:
         """A connection for a device; see `Bus`."""
         from ..transports.bus import Bus
 

@@ -97,6 +97,10 @@ class Channel:
         if not self._asked:
             self._ease, self._ease_until = _AT_EASE, now + _EASE
 
+    def be_careful(self) -> None:
+        """Undoes `be_at_ease`."""
+        self._ease = 0
+
     def at_ease(self, now: float) -> bool:
         """Whether one more packet may go unasked, with no timer to set for it."""
         if self._ease and now < self._ease_until and self._ask_at != NEVER:

@@ -43,6 +43,11 @@ class Unconfirmed:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def runs(self) -> int:
+        """How many runs they make: what they cost."""
+        return len(self._runs)
+
     def add(self, number: int, token: int, now: float) -> None:
         """One message more. A long train of messages costs no more memory than one."""
         self._count += 1

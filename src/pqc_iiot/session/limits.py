@@ -40,7 +40,7 @@ class Limits:
     waiting: int = 1024
     """Messages that may wait for one peer's session."""
     unconfirmed: int = 8192
-    """Messages to one peer whose arrival is still open."""
+    """Messages to one peer whose arrival is still open; a long train counts as one."""
     half_open: int = 512
     """Handshakes of others, in all, that wait for message 3."""
     half_open_per_peer: int = 4

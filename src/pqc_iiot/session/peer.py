@@ -58,7 +58,7 @@ class Link:
         messages wait already."""
         channel = self.current
         if channel is not None and not self._waiting and self._is_ready(channel, now):
-            if len(channel.unconfirmed) >= self._limits.unconfirmed:
+            if channel.unconfirmed.runs >= self._limits.unconfirmed:
                 raise TransportError(f"{self.peer.name} does not say what it receives")
             channel.send(now, context, payload, token)
             if self._is_due(channel, now):
@@ -77,7 +77,7 @@ class Link:
         if not channel.at_ease(now):
             if self._waiting or not self._is_ready(channel, now):
                 return None
-            if len(channel.unconfirmed) >= self._limits.unconfirmed:
+            if channel.unconfirmed.runs >= self._limits.unconfirmed:
                 return None
             if self._is_due(channel, now):
                 self._drive(now)
@@ -113,7 +113,7 @@ class Link:
             if now - channel.heard > self._limits.silence:
                 channel.ask(now)
             while self._waiting and self._is_ready(channel, now):
-                if len(channel.unconfirmed) >= self._limits.unconfirmed:
+                if channel.unconfirmed.runs >= self._limits.unconfirmed:
                     break
                 each = self._waiting.popleft()
                 channel.send(now, each.context, each.payload, each.token)
@@ -183,6 +183,7 @@ class Link:
 
     def _use(self, channel: Channel) -> None:
         if self.current is not None:
+            self.current.be_careful()
             self._old.append(self.current)
         while len(self._old) > _OLD:
             self._close(self._old.pop(0))

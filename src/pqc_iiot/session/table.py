@@ -85,6 +85,11 @@ class Sessions:
         link = self._links.get(fingerprint)
         return link is not None and link.current is not None
 
+    def current(self, fingerprint: bytes) -> Channel | None:
+        """The session that is used to send to this peer."""
+        link = self._links.get(fingerprint)
+        return None if link is None else link.current
+
     def peers(self) -> list[Peer]:
         """Everybody with a session, a handshake, or messages that wait."""
         return [link.peer for link in self._links.values()]

@@ -251,16 +251,24 @@ class Bus:
     async def _hand_over(
         self, deliveries: list[Delivery], results: list[Message | PqcIiotError]
     ) -> None:
+        topic, listeners = None, list[Listening]()
         for delivery, result in zip(deliveries, results, strict=True):
             if isinstance(result, PqcIiotError):
                 self._tell_refused(delivery, result)
                 continue
-            listeners = [each for each in list(self._listeners) if each.wants(delivery.topic)]
+            if delivery.topic != topic or not listeners:
+                topic = delivery.topic
+                listeners = [each for each in list(self._listeners) if each.wants(topic)]
             handover = Handover(delivery, len(listeners)) if delivery.wants_ack else None
+            full = False
             for listener in listeners:
-                await listener.put(result, handover)
+                if not listener.put(result, handover):
+                    full = True
+                    await listener.room()
+            if full:
+                topic = None  # who listens may have changed
             if not listeners:
-                log.warning("nobody listens on %r any more", delivery.topic)
+                log.warning("nobody listens on %r any more", topic)
                 delivery.ack()
 
     def _tell_refused(self, delivery: Delivery, error: PqcIiotError) -> None:

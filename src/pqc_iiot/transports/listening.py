@@ -110,13 +110,17 @@ class Listening:
             self._wanted[topic] = wanted
         return wanted
 
-    async def put(self, message: Message, handover: Handover | None) -> None:
-        """Hands a message over, once there is room."""
+    def put(self, message: Message, handover: Handover | None) -> bool:
+        """Hands a message over; False where the next one has to wait for `room`."""
+        self._waiting.append((message, handover))
+        self._arrived.set()
+        return len(self._waiting) < QUEUE
+
+    async def room(self) -> None:
+        """Waits until another message may be handed over."""
         while len(self._waiting) >= QUEUE and self._filters:
             self._room.clear()
             await self._room.wait()
-        self._waiting.append((message, handover))
-        self._arrived.set()
 
     def depth(self) -> int:
         """How many messages wait to be taken."""

@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import PqcIiotError, TransportError
@@ -38,25 +37,6 @@ Run = Callable[[Callable[[], _T]], Awaitable[_T]]
 
 class _NoSession(Exception):  # noqa: N818 - it is no error
     """No session takes the message now."""
-
-
-@dataclass(slots=True, eq=False)
-class _Packet:
-    """Makes a packet when it is its turn on the wire: so packets arrive in order."""
-
-    node: Node
-    clock: Callable[[], float]
-    to: str
-    topic: str
-    payload: bytes
-    token: int = 0
-
-    def __call__(self) -> bytes:
-        sealed = self.node.sessions.seal(self.clock(), self.payload, to=self.to, context=self.topic)
-        if sealed is None:
-            raise _NoSession
-        packet, self.token = sealed
-        return packet
 
 
 class SessionTraffic:
@@ -120,7 +100,16 @@ class SessionTraffic:
     async def send(self, to: str, topic: str, payload: bytes, qos: int) -> int:
         """Publishes a message through a session: its token, or 0 where it has to go as a
         frame of its own. `TransportError` where policy wants a session and there is none."""
-        packet = _Packet(self._node, self._loop.time, to, topic, payload)
+        token = 0
+
+        def packet() -> bytes:
+            nonlocal token
+            sealed = self._sessions.seal(self._loop.time(), payload, to=to, context=topic)
+            if sealed is None:
+                raise _NoSession
+            made, token = sealed
+            return made
+
         while True:
             try:
                 await self._transport.publish(topic, packet, qos=qos)
@@ -132,7 +121,7 @@ class SessionTraffic:
                 self._arm()
                 if (meter := self._node.meter) is not None:
                     meter.accepted("out", self._transport.name)
-                return packet.token
+                return token
 
     def want(self, to: str) -> None:
         """There is something for this peer: let there be a session. For the worker."""
