@@ -7,11 +7,11 @@ arrived, and carries out what `take` returns.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from os import getpid
 from typing import Protocol
 
 from .envelope import MAX_OVERHEAD
@@ -90,7 +90,7 @@ class NodeSessions:
         self._changes = -1
         self._kids: frozenset[bytes] = frozenset()
         self._channels: dict[str, Channel] = {}
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._max_payload = 0
         self._token = 0
         self._owner: object | None = None
@@ -112,33 +112,42 @@ class NodeSessions:
                 self._sessions.send(now, peer, context, bytes(payload), self._token)
                 return self._token
 
+    def seal_at_ease(
+        self, now: float, payload: bytes, to: str, context: str
+    ) -> tuple[bytes, int] | None:
+        """As `seal`, and only where that changes no timer and asks nothing: mostly."""
+        with self._own_lock:
+            channel = self._channels.get(to)
+            # A forked child would use numbers again.
+            if channel is None or len(payload) > self._max_payload or getpid() != self._pid:
+                return None
+            if not channel.at_ease(now):
+                return None
+            token = self._token = self._token + 1
+            return channel.seal(now, context, payload, token), token
+
     def seal(
         self, now: float, payload: bytes, *, to: str, context: str
     ) -> tuple[bytes, int] | None:
         """The packet with a message, which has to be sent at once and in this order, and the
         message's token; None where no session would take it now. Errors as `send`."""
         with self._own_lock:
-            # A forked child would use numbers again.
-            if os.getpid() != self._pid:
-                self._state()
+            self._state()
             channel = self._channels.get(to)
-            if channel is not None and len(payload) <= self._max_payload:
-                self._token += 1
-                if channel.at_ease(now):
-                    return channel.seal(now, context, payload, self._token), self._token
-                packet = self._sessions.seal(
-                    now, channel.peer.fingerprint, context, payload, self._token
-                )
-                if packet is not None:
-                    self._remember(to, channel.peer.fingerprint)
-                    return packet, self._token
-        with self._lock:
-            peer = self._recipient(to, len(payload), context)
-            with self._own_lock:
-                self._token += 1
-                packet = self._sessions.seal(now, peer.fingerprint, context, payload, self._token)
-                self._remember(to, peer.fingerprint)
-                return None if packet is None else (packet, self._token)
+        if channel is None or len(payload) > self._max_payload:
+            with self._lock:
+                fingerprint = self._recipient(to, len(payload), context).fingerprint
+                return self._seal(now, payload, to, context, fingerprint)
+        return self._seal(now, payload, to, context, channel.peer.fingerprint)
+
+    def _seal(
+        self, now: float, payload: bytes, to: str, context: str, fingerprint: bytes
+    ) -> tuple[bytes, int] | None:
+        with self._own_lock:
+            self._token += 1
+            packet = self._sessions.seal(now, fingerprint, context, payload, self._token)
+            self._remember(to, fingerprint)
+            return None if packet is None else (packet, self._token)
 
     def _remember(self, to: str, fingerprint: bytes) -> None:
         """Messages to this peer need not ask whether it is trusted, until that may change."""

@@ -37,6 +37,7 @@ class Channel:
         "_ease",
         "_ease_until",
         "_emit",
+        "_number",
         "_untold",
         "answer",
         "began",
@@ -75,14 +76,15 @@ class Channel:
         self._ask_at, self._asked = NEVER, 0
         self._answer_at, self._untold = NEVER, 0
         self._ease, self._ease_until = 0, now
+        self._number = session.sealed
 
     # Out
 
     def seal(self, now: float, context: str, payload: bytes, token: int) -> bytes:
         """The packet of one message. `StateError` where the numbers are used up."""
-        session = self.session
-        number = session.sealed
-        frame = session.seal(encode_context(context), payload)
+        number = self._number
+        frame = self.session.seal(encode_context(context), payload)
+        self._number = number + 1
         self.unconfirmed.add(number, token, now)
         if self._ask_at == NEVER:
             self._ask_at = now + self.limits.answer_within + self.limits.confirm_within
@@ -116,6 +118,7 @@ class Channel:
     def control(self, kind: Control, body: bytes = b"") -> None:
         """Seals and emits something without a topic."""
         packet = self.session.seal(_CONTROL, b"%c%b" % (kind, body))
+        self._number += 1
         self._emit(Send(self.peer.bundle.kid, None, packet))
 
     @property

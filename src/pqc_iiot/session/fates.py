@@ -8,40 +8,45 @@ from dataclasses import dataclass
 from .frames import MAX_SEEN
 from .outcome import Fate
 
-_LONGEST, _YOUNG = 4096, 1.0
-"""A run has at most so many messages, sent within so many seconds."""
+_YOUNG = 1.0
+"""Seconds within which the messages of a run were sent."""
 
 
 @dataclass(slots=True)
 class _Run:
+    """Numbers from `number` to below `end`; a token is its number and `offset`."""
+
     number: int
-    token: int
-    count: int
+    end: int
+    offset: int
     since: float
 
     def split(self, count: int) -> _Run:
         """Takes the first `count` messages off it."""
-        first = _Run(self.number, self.token, count, self.since)
-        self.number, self.token = self.number + count, self.token + count
-        self.count -= count
+        first = _Run(self.number, self.number + count, self.offset, self.since)
+        self.number += count
         return first
 
     @property
     def tokens(self) -> range:
-        return range(self.token, self.token + self.count)
+        return range(self.number + self.offset, self.end + self.offset)
+
+
+_NONE = _Run(0, -1, 0, 0.0)
+"""No message follows it."""
 
 
 class Unconfirmed:
     """What was sent and not yet heard of, in the order of its numbers."""
 
-    __slots__ = ("_count", "_runs")
+    __slots__ = ("_last", "_runs")
 
     def __init__(self) -> None:
         self._runs: list[_Run] = []
-        self._count = 0
+        self._last = _NONE
 
-    def __len__(self) -> int:
-        return self._count
+    def __bool__(self) -> bool:
+        return bool(self._runs)
 
     @property
     def runs(self) -> int:
@@ -50,17 +55,12 @@ class Unconfirmed:
 
     def add(self, number: int, token: int, now: float) -> None:
         """One message more. A long train of messages costs no more memory than one."""
-        self._count += 1
-        if self._runs:
-            last = self._runs[-1]
-            if (
-                number - last.number == last.count == token - last.token
-                and last.count < _LONGEST
-                and now - last.since < _YOUNG
-            ):
-                last.count += 1
-                return
-        self._runs.append(_Run(number, token, 1, now))
+        last = self._last
+        if number == last.end and token - number == last.offset and now < last.since + _YOUNG:
+            last.end = number + 1
+        else:
+            self._last = _Run(number, number + 1, token - number, now)
+            self._runs.append(self._last)
 
     def take(
         self, next_expected: int, oldest: int, seen: int, sent_before: float
@@ -69,7 +69,7 @@ class Unconfirmed:
         that sent before `sent_before` is given up."""
         kept: list[_Run] = []
         for run in self._runs:
-            while run.count and run.number < next_expected:
+            while run.number < min(run.end, next_expected):
                 count, fate = self._alike(run, next_expected, oldest, seen)
                 part = run.split(count)
                 if fate is None and part.since < sent_before:
@@ -77,16 +77,17 @@ class Unconfirmed:
                 if fate is None:
                     kept.append(part)
                 else:
-                    self._count -= count
                     yield part.tokens, fate
-            if run.count:
+            if run.number < run.end:
                 kept.append(run)
         self._runs = kept
+        if not kept or kept[-1] is not self._last:
+            self._last = _NONE
 
     @staticmethod
     def _alike(run: _Run, next_expected: int, oldest: int, seen: int) -> tuple[int, Fate | None]:
         """How many messages at the run's beginning have one fate, and which."""
-        count = min(run.count, next_expected - run.number)
+        count = min(run.end, next_expected) - run.number
         if next_expected - run.number > MAX_SEEN:
             return min(count, next_expected - run.number - MAX_SEEN), Fate.UNCONFIRMED
         # The run's part as bits, its first message as the highest.
@@ -101,6 +102,6 @@ class Unconfirmed:
 
     def clear(self, fate: Fate) -> Iterator[tuple[range, Fate]]:
         """The same fate for all that is left."""
-        runs, self._runs, self._count = self._runs, [], 0
+        runs, self._runs, self._last = self._runs, [], _NONE
         for run in runs:
             yield run.tokens, fate

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import InvalidInputError, TransportError
 
@@ -47,19 +46,19 @@ def no_ack() -> None:
     """The acknowledgement of what needs none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One message as it arrived: `topic`, `payload` and whether it was `retained`."""
 
+    # A named tuple: it is made for every message, and a frozen dataclass takes thrice as long.
     topic: str
-    payload: bytes = field(repr=False)
+    payload: bytes
     retained: bool
-    _ack: Callable[[], None] = field(default=no_ack, repr=False, compare=False)
+    on_ack: Callable[[], None] = no_ack
 
     @property
     def wants_ack(self) -> bool:
         """Whether the broker waits to be told: QoS 1 and 2."""
-        return self._ack is not no_ack
+        return self.on_ack is not no_ack
 
     def ack(self) -> None:
         """Tell the broker that this message is ours now (PUBACK at QoS 1, PUBREC at 2).
@@ -67,7 +66,7 @@ class Delivery:
         Idempotent, nothing at QoS 0, and harmless once the connection it came
         through is gone: the broker then delivers it again.
         """
-        self._ack()
+        self.on_ack()
 
 
 class Transport(ABC):

@@ -107,17 +107,15 @@ class Bus:
         or no session comes about and policy wants one.
         """
         node, traffic, via = self._node, self._sessions, self._transport.name
-        use = node.policy.sessions
-        if use is not SessionUse.NEVER:
-            if traffic is not None and not retain:
-                if token := await traffic.send(to, topic, payload, qos):
-                    return token
-            elif use is SessionUse.ALWAYS:
-                raise self._no_session(retain)
+        if traffic is not None and not retain:
+            if token := await traffic.send(to, topic, payload, qos):
+                return token
+        elif node.policy.sessions is SessionUse.ALWAYS:
+            raise self._no_session(retain)
 
         def seal() -> bytes:
             frame = node.seal(payload, to=to, context=topic, transport=via)
-            if traffic is not None and use is not SessionUse.NEVER and not retain:
+            if traffic is not None and not retain:
                 traffic.want(to)
             return frame
 

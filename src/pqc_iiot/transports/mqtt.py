@@ -80,7 +80,7 @@ class MqttTransport(Transport):
         session = self._session
         if qos == 0:
             link = session.link
-            while link is None or not await link.take_turn():
+            while link is None or not (link.ready or await link.take_turn()):
                 link = await self._connected()
             message = self._outgoing(topic, payload, qos, retain)
             session.check_granted(message)

@@ -97,6 +97,11 @@ class MqttLink(asyncio.Protocol):
         if len(self._outgoing) >= _COALESCE_PACKETS or len(packet) >= _COALESCE_BYTES:
             self._flush()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the network takes more now."""
+        return self._writable.is_set() and not self.lost.done()
+
     async def take_turn(self) -> bool:
         """Wait until the network takes more; False if the link is lost before."""
         while not self._writable.is_set():

@@ -127,12 +127,18 @@ def encode_publish(
     topic: bytes, payload: bytes, *, version: int, qos: int, retain: bool, packet_id: int, dup: bool
 ) -> bytes:
     """PUBLISH (3.3), without properties."""
-    head = len(topic).to_bytes(2, "big") + topic
-    if qos:
-        head += packet_id.to_bytes(2, "big")
-    if version == 5:
-        head += b"\x00"
-    return _packet(PUBLISH << 4 | dup << 3 | qos << 1 | retain, head + payload)
+    number = packet_id.to_bytes(2, "big") if qos else b""
+    properties = b"\x00" if version == 5 else b""
+    size = 2 + len(topic) + len(number) + len(properties) + len(payload)
+    return b"%c%b%b%b%b%b%b" % (
+        PUBLISH << 4 | dup << 3 | qos << 1 | retain,
+        _length(size),
+        len(topic).to_bytes(2, "big"),
+        topic,
+        number,
+        properties,
+        payload,
+    )
 
 
 def encode_ack(kind: int, packet_id: int) -> bytes:
@@ -158,9 +164,13 @@ def _strict(decode: Callable[P, R]) -> Callable[P, R]:
         try:
             return decode(*args, **kwargs)
         except (IndexError, struct.error) as error:
-            raise TransportError("the broker sent a truncated packet") from error
+            raise _truncated() from error
 
     return checked
+
+
+def _truncated() -> TransportError:
+    return TransportError("the broker sent a truncated packet")
 
 
 @_strict
@@ -176,15 +186,20 @@ def decode_connack(body: bytes, version: int) -> Connack:
     return Connack(bool(session_present), reason, properties)
 
 
-@_strict
 def decode_publish(first: int, body: bytes, version: int) -> Publish:
     """A PUBLISH (3.3). A topic that is not UTF-8 gets replacement characters."""
-    topic, qos, packet_id, position = _publish_head(first, body)
-    if version == 5:
-        size, position = _varint(body, position)
-        position += size
+    try:
+        topic, qos, packet_id, position = _publish_head(first, body)
+        if version == 5:
+            if body[position]:
+                size, position = _varint(body, position)
+                position += size
+            else:
+                position += 1
+    except IndexError as error:
+        raise _truncated() from error
     if position > len(body):
-        raise IndexError
+        raise _truncated()
     return Publish(topic, body[position:], qos, bool(first & 1), packet_id)
 
 
@@ -316,6 +331,8 @@ def _string(data: bytes) -> bytes:
 
 
 def _length(size: int) -> bytes:  # 1.5.5
+    if size < 128:
+        return b"%c" % size
     encoded = bytearray()
     while size > 127:
         encoded.append(size & 127 | 128)

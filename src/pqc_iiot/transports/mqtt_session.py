@@ -198,8 +198,13 @@ class MqttSession:
 
     def take(self, max_batch: int) -> list[Delivery]:
         """Up to `max_batch` messages from the inbox."""
-        batch = [self.inbox.popleft() for _ in range(min(max_batch, len(self.inbox)))]
-        self._inbox_bytes -= sum(map(_memory, batch))
+        if len(self.inbox) <= max_batch:
+            batch = [*self.inbox]
+            self.inbox.clear()
+            self._inbox_bytes = 0
+        else:
+            batch = [self.inbox.popleft() for _ in range(max_batch)]
+            self._inbox_bytes -= sum(map(_memory, batch))
         self._regulate()
         return batch
 

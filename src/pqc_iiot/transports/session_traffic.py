@@ -56,6 +56,7 @@ class SessionTraffic:
         self._sessions = node.sessions
         self._on_report = on_report
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._frames: deque[tuple[str, bytes]] = deque(maxlen=_FRAMES)
         self._to_say = asyncio.Event()
         self._established = asyncio.Event()
@@ -100,13 +101,18 @@ class SessionTraffic:
     async def send(self, to: str, topic: str, payload: bytes, qos: int) -> int:
         """Publishes a message through a session: its token, or 0 where it has to go as a
         frame of its own. `TransportError` where policy wants a session and there is none."""
-        token = 0
+        token, sessions = 0, self._sessions
 
         def packet() -> bytes:
             nonlocal token
-            sealed = self._sessions.seal(self._loop.time(), payload, to=to, context=topic)
+            now = self._time()
+            sealed = sessions.seal_at_ease(now, payload, to, topic)
             if sealed is None:
-                raise _NoSession
+                if self._node.policy.sessions is not SessionUse.NEVER:
+                    sealed = sessions.seal(now, payload, to=to, context=topic)
+                    self._loop.call_soon(self.flush)
+                if sealed is None:
+                    raise _NoSession
             made, token = sealed
             return made
 
@@ -118,25 +124,25 @@ class SessionTraffic:
                     return 0
                 await self._session(to)
             else:
-                self._arm()
                 if (meter := self._node.meter) is not None:
                     meter.accepted("out", self._transport.name)
                 return token
 
     def want(self, to: str) -> None:
         """There is something for this peer: let there be a session. For the worker."""
-        self._sessions.want(self._loop.time(), to=to)
+        if self._node.policy.sessions is not SessionUse.NEVER:
+            self._sessions.want(self._time(), to=to)
 
     async def _session(self, to: str) -> None:
         """Returns when messages to this peer can be sent."""
-        until = self._loop.time() + self._sessions.patience
+        until = self._time() + self._sessions.patience
         while True:
             self._established.clear()
-            await self._run(lambda: self._sessions.want(self._loop.time(), to=to, patient=False))
+            await self._run(lambda: self._sessions.want(self._time(), to=to, patient=False))
             self.flush()
             if self._sessions.ready(to):
                 return
-            left = until - self._loop.time()
+            left = until - self._time()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._established.wait(), max(left, 0))
                 continue
@@ -154,7 +160,7 @@ class SessionTraffic:
 
     def open(self, topics: list[str], packets: list[bytes]) -> list[Message | PqcIiotError]:
         """Opens packets that came on topics: a message or the refusal each."""
-        results = self._sessions.receive_many(self._loop.time(), topics, packets)
+        results = self._sessions.receive_many(self._time(), topics, packets)
         if (meter := self._node.meter) is not None:
             refused = [each for each in results if isinstance(each, PqcIiotError)]
             meter.accepted("in", self._transport.name, len(results) - len(refused))
@@ -165,7 +171,7 @@ class SessionTraffic:
 
     async def take_in(self, frames: list[bytes]) -> None:
         """Takes what came into the inbox."""
-        now = self._loop.time()
+        now = self._time()
         if all(frame[:1] == PACKET for frame in frames):
             self._receive(now, frames)
         else:
@@ -215,7 +221,7 @@ class SessionTraffic:
     def _tick(self) -> None:
         self._timer = None
         try:
-            self._sessions.tick(self._loop.time())
+            self._sessions.tick(self._time())
             self.flush()
         except PqcIiotError as error:
             log.warning("sessions stand still: %s", error)
