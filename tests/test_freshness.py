@@ -257,3 +257,14 @@ def test_what_is_staged_is_written_at_the_end(
     freshness.stage(A, 5, digest(5))
     end(freshness)
     assert Freshness(store, None).seen(A) == (5, 5)
+
+
+def test_whoever_spoke_last_stays_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pqc_iiot.freshness._CACHE", 2)
+    freshness = Freshness(store, None)
+    c = b"c" * 32
+    for sender in (A, B):
+        accept(freshness, sender, 5)
+    freshness.check(A, 6, digest(6))
+    accept(freshness, c, 5)
+    assert list(freshness._seen) == [A, c]

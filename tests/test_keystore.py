@@ -401,6 +401,10 @@ def test_a_row_of_another_version_is_refused_with_an_error_of_ours(
     bundle, _ = new("plc-7")
     open_keystore(store, heard).add_approved(bundle)
     (row,) = store.rows(PEERS)
+    with store.transaction():
+        store.put(PEERS, replace(row, kid=b"another!"))
+    with pytest.raises(StateTamperedError):
+        open_keystore(store, heard).recipient("plc-7")
     state, successor, encoded = cbor2.loads(row.value)
     for value in (
         ["retired", successor, encoded],
@@ -411,3 +415,77 @@ def test_a_row_of_another_version_is_refused_with_an_error_of_ours(
             store.put(PEERS, replace(row, value=cbor2.dumps(value, canonical=True)))
         with pytest.raises(StateTamperedError):
             open_keystore(store, heard).recipient("plc-7")
+
+
+def test_the_states_are_counted_again_only_after_a_change(
+    keystore: Keystore, store: Store, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keystore.states() == {}
+    before = new("plc-7")
+    keystore.add_approved(before[0])
+    assert keystore.states() == {"approved": 1}
+    keystore.add(new("plc-7", 2, before)[0])
+    assert keystore.states() == {"approved": 1, "superseded": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "rows", None)
+        assert keystore.states() == {"approved": 1, "superseded": 1}
+    keystore.revoke("plc-7")
+    assert keystore.states() == {"revoked": 2}
+
+
+def test_every_change_of_trust_shows_in_the_counter(tofu: Keystore, new: New) -> None:
+    first = new("plc-7")
+    counters = [tofu.changes]
+    with pytest.warns(TofuWarning):
+        tofu.add(first[0])
+    counters.append(tofu.changes)
+    assert tofu.recipient("plc-7").state is PeerState.PINNED
+    tofu.approve("plc-7")
+    counters.append(tofu.changes)
+    assert tofu.recipient("plc-7").state is PeerState.APPROVED, "not the one looked up before"
+    tofu.add(new("plc-7", 2, first)[0])
+    counters.append(tofu.changes)
+    tofu.revoke("plc-7")
+    assert sorted({*counters, tofu.changes}) == [*counters, tofu.changes]
+
+
+def test_a_successor_that_waited_waits_no_more(keystore: Keystore, new: New) -> None:
+    before = new("plc-7")
+    after = new("plc-7", 2, before)
+    keystore.add(after[0])
+    keystore.add_approved(before[0])
+    assert keystore.pending() == [after[0]]
+    keystore.add(after[0])
+    assert keystore.recipient("plc-7").bundle == after[0]
+    assert keystore.pending() == []
+
+
+def test_who_listens_hears_by_which_transport_a_bundle_came(store: Store, new: New) -> None:
+    heard: list[tuple[str, str]] = []
+
+    def listen(what: str, subject: Peer | Bundle, transport: str) -> None:
+        heard.append((what, transport))
+
+    keystore = Keystore(store, Policy(), bytes(32), listen)
+    keystore.add(new("plc-7")[0], "mqtt")
+    keystore.approve("plc-7")
+    assert heard == [("waiting", "mqtt"), ("approved", "")]
+
+
+def test_who_was_looked_up_is_not_asked_of_the_store_again(
+    keystore: Keystore, store: Store, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pqc_iiot.keystore._CACHE", 2)
+    a, b, c = (new(name, suite=3)[0] for name in "abc")
+    for bundle in (a, b, c):
+        keystore.add_approved(bundle)
+    for bundle in (a, b):
+        keystore.sender(bundle.kid)
+    keystore.recipient("c")
+    asked: list[object] = []
+    monkeypatch.setattr(store, "find", lambda table, **what: asked.append(what) or [])
+    assert keystore.sender(b.kid).bundle == b
+    assert keystore.recipient("c").bundle == keystore.sender(c.kid).bundle == c
+    assert asked == []
+    with pytest.raises(UnknownPeerError):
+        keystore.sender(a.kid)  # dropped: the oldest, so the store is asked
