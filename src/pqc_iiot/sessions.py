@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import getpid
-from typing import Protocol
+from typing import Protocol, cast
 
 from .envelope import MAX_OVERHEAD
 from .errors import InvalidFrameError, PolicyError, PqcIiotError, RevokedPeerError
@@ -29,6 +29,7 @@ from .state import State
 PACKET = bytes((Kind.PACKET,))
 """The first byte of a packet; no frame of another kind begins with it."""
 
+_TOO_LONG = Refused(InvalidFrameError("the frame has too many bytes"), b"")
 _TRUSTED = (PeerState.APPROVED, PeerState.PINNED)
 _CHANNELS = 4096
 """Peers whose trust is remembered until it may have changed."""
@@ -186,14 +187,12 @@ class NodeSessions:
     def receive(self, now: float, frame: bytes, context: str | None) -> None:
         """Takes a frame that arrived on a topic or, with None, in this device's inbox. Each
         refusal leaves one audit event, and is among the outcomes."""
-        # Only handshakes look peers up; packets never wait for a disk.
-        outer = contextlib.nullcontext() if frame[:1] == PACKET else self._lock
-        with outer, self._own_lock:
+        with self._lock, self._own_lock:
             policy = self._state().keystore.policy
             if policy.sessions is SessionUse.NEVER:
                 self._refused(PolicyError("policy allows no sessions"))
             elif len(frame) > policy.max_payload + MAX_OVERHEAD:
-                self._refused(InvalidFrameError(f"the frame has {len(frame)} bytes, too many"))
+                self._refused(_TOO_LONG.error)
             else:
                 self._sessions.receive(now, frame, context)
 
@@ -204,20 +203,30 @@ class NodeSessions:
         refusal, which leaves one audit event. Never waits for a disk."""
         with self._own_lock:
             self._state()
-            results: list[Message | PqcIiotError] = []
-            refusals: Counter[int] = Counter()
-            errors: dict[int, PqcIiotError] = {}
-            for result in self._sessions.receive_many(now, contexts, packets):
-                if isinstance(result, Message):
-                    results.append(result)
-                else:
-                    results.append(result.error)
-                    refusals[id(result)] += 1
-                    errors[id(result)] = result.error
+            results = self._sessions.receive_many(now, contexts, packets)
+        refused = [each for each in results if isinstance(each, Refused)]
+        if not refused:
+            return cast("list[Message | PqcIiotError]", results)
+        self._audit(refused)
+        return [each.error if isinstance(each, Refused) else each for each in results]
+
+    def receive_inbox(self, now: float, frames: list[bytes]) -> None:
+        """Takes frames that arrived in this device's inbox. Each refusal leaves one audit
+        event, and is not among the outcomes."""
+        packets = all(frame[:1] == PACKET for frame in frames)
+        with contextlib.nullcontext() if packets else self._lock, self._own_lock:
+            limit = self._state().keystore.policy.max_payload + MAX_OVERHEAD
+            refused = [
+                self._sessions.receive_inbox(now, frame) if len(frame) <= limit else _TOO_LONG
+                for frame in frames
+            ]
+        self._audit([each for each in refused if each is not None])
+
+    def _audit(self, refused: list[Refused]) -> None:
         # Outside of the lock, and alike ones at once: a flood shall cost others little.
-        for each, count in refusals.items():
+        errors = {id(each): each.error for each in refused}
+        for each, count in Counter(map(id, refused)).items():
             self._refused(errors[each], count=count)
-        return results
 
     def tick(self, now: float) -> None:
         """Does what is due; call it at `due`."""

@@ -150,20 +150,18 @@ class Channel:
         self, now: float, contexts: list[str], packets: list[bytes]
     ) -> list[Message | Refused]:
         """Opens packets that came under topics, in order: a message or the refusal each."""
-        session, peer = self.session, self.peer
+        session, name, fingerprint = self.session, self.peer.name, self.peer.fingerprint
         before = session.opened
         results: list[Message | Refused] = []
         opened = session.open_many([*map(encode_context, contexts)], packets)
         for context, packet, payload in zip(contexts, packets, opened, strict=True):
             if isinstance(payload, bytes):
                 number = frames.packet_number(packet)
-                results.append(
-                    Message(peer.name, number, payload, context, peer.fingerprint, self.own_id)
-                )
+                results.append(Message(name, number, payload, context, fingerprint, self.own_id))
             elif payload is None:
                 results.append(self.forged)
             else:
-                results.append(Refused(payload, peer.fingerprint))
+                results.append(Refused(payload, fingerprint))
         if genuine := session.opened - before:
             self.heard = now
             self._untold += genuine

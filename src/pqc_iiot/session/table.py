@@ -130,7 +130,7 @@ class Sessions:
         """Takes what arrived, under a topic or, with None, in this device's inbox. What is
         refused has changed nothing, and is among the outcomes."""
         if context is None or data[:1] != _PACKET:
-            if (refused := self._receive(now, data)) is not None:
+            if (refused := self.receive_inbox(now, data)) is not None:
                 self._outcomes.append(refused)
         else:
             self._outcomes += self.receive_many(now, [context], [data])
@@ -163,7 +163,8 @@ class Sessions:
             begin = end
         return results
 
-    def _receive(self, now: float, data: bytes) -> Refused | None:
+    def receive_inbox(self, now: float, data: bytes) -> Refused | None:
+        """Takes what arrived in this device's inbox; the refusal, if it is one."""
         # The commonest first, and forgeries without an exception.
         kind = data[:1]
         if kind == _MESSAGE_1:

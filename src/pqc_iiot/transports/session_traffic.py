@@ -173,15 +173,11 @@ class SessionTraffic:
         """Takes what came into the inbox."""
         now = self._time()
         if all(frame[:1] == PACKET for frame in frames):
-            self._receive(now, frames)
+            self._sessions.receive_inbox(now, frames)
         else:
-            await self._run(lambda: self._receive(now, frames))
+            await self._run(lambda: self._sessions.receive_inbox(now, frames))
         await self.follow_keys()
         self.flush()
-
-    def _receive(self, now: float, frames: list[bytes]) -> None:
-        for frame in frames:
-            self._sessions.receive(now, frame, None)
 
     # What comes of it
 

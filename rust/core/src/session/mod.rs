@@ -17,6 +17,8 @@ pub(crate) mod key;
 mod ratchet;
 mod window;
 
+use core::cmp::Ordering;
+
 use crate::aead::TAG_LEN;
 use crate::error::{exact, Error, Result};
 use crate::memory::burning;
@@ -95,6 +97,8 @@ pub struct Receiver {
     /// it while its numbers are inside the window.
     current: Ratchet,
     before: Option<Ratchet>,
+    /// A step that some packet claimed, genuine or not: computed once, however many do.
+    ahead: Option<Ratchet>,
     window: Window,
     opened: u32,
     failures: u32,
@@ -107,6 +111,7 @@ impl Receiver {
             id,
             current: Ratchet::new(secret)?,
             before: None,
+            ahead: None,
             window: Window::new(window)?,
             opened: 0,
             failures: 0,
@@ -150,37 +155,43 @@ impl Receiver {
             return Err(Error::Limit("too many forged packets for this session's key"));
         }
         self.window.check(number)?;
-        let mut ahead = None;
-        let ratchet = self.ratchet_for(step_of(number), &mut ahead)?;
+        let step = step_of(number);
+        let ratchet = match step.cmp(&self.current.step) {
+            Ordering::Equal => &self.current,
+            Ordering::Less => {
+                self.before.as_ref().filter(|before| before.step == step).ok_or(Error::Replay)?
+            }
+            Ordering::Greater => self.step_ahead(step)?,
+        };
         if let Err(error) = ratchet.open(number, topic, &packet[HEADER_LEN..], out) {
             self.failures += 1;
             return Err(error);
         }
-        self.accept(number, ahead);
+        self.accept(number);
         Ok(())
     }
 
-    fn ratchet_for<'a>(&'a self, step: u32, ahead: &'a mut Option<Ratchet>) -> Result<&'a Ratchet> {
-        if step == self.current.step {
-            return Ok(&self.current);
-        }
-        if step < self.current.step {
-            return self.before.as_ref().filter(|r| r.step == step).ok_or(Error::Replay);
-        }
+    fn step_ahead(&mut self, step: u32) -> Result<&Ratchet> {
         if step > self.current.step + AHEAD {
             return Err(Error::Frame("the packet's number is too far ahead"));
         }
-        let mut ratchet = self.current.next()?;
+        let known = self.ahead.take().filter(|ahead| ahead.step <= step);
+        let mut ratchet = match known {
+            Some(ahead) => ahead,
+            None => self.current.next()?,
+        };
         while ratchet.step < step {
             ratchet = ratchet.next()?;
         }
-        Ok(ahead.insert(ratchet))
+        Ok(self.ahead.insert(ratchet))
     }
 
-    fn accept(&mut self, number: u32, ahead: Option<Ratchet>) {
-        if let Some(ratchet) = ahead {
-            let before = core::mem::replace(&mut self.current, ratchet);
-            self.before = (before.step + 1 == self.current.step).then_some(before);
+    fn accept(&mut self, number: u32) {
+        if step_of(number) > self.current.step {
+            if let Some(ratchet) = self.ahead.take() {
+                let before = core::mem::replace(&mut self.current, ratchet);
+                self.before = (before.step + 1 == self.current.step).then_some(before);
+            }
         }
         self.window.accept(number);
         self.opened += 1;

@@ -98,6 +98,27 @@ fn a_packet_too_far_ahead_costs_nothing_and_changes_nothing() {
 }
 
 #[test]
+fn forged_steps_are_computed_once_and_do_not_become_true() {
+    let (mut sender, mut receiver) = pair(0);
+    let mut forged = [0; OVERHEAD];
+    forged[0] = PACKET;
+    forged[1..5].copy_from_slice(&ID);
+    for (step, kept) in [(2u32, 2), (2, 2), (1, 1), (2, 2)] {
+        forged[5..8].copy_from_slice(&(step << STEP_BITS).to_be_bytes()[1..]);
+        assert_eq!(receiver.payload(b"t", &forged), Err(Error::Authentication));
+        assert_eq!(receiver.ahead.as_ref().map(|ahead| ahead.step), Some(kept));
+        assert_eq!(receiver.current.step, 0);
+    }
+    let genuine = sender.packet(b"t", b"x").unwrap();
+    assert_eq!(receiver.payload(b"t", &genuine).unwrap(), b"x");
+    sender.next = 1 << STEP_BITS;
+    let next = sender.packet(b"t", b"y").unwrap();
+    assert_eq!(receiver.payload(b"t", &next).unwrap(), b"y");
+    assert_eq!((receiver.current.step, receiver.failures()), (1, 4));
+    assert!(receiver.ahead.is_none());
+}
+
+#[test]
 fn limits_are_counted() {
     let (mut sender, mut receiver) = pair(0);
     let mut forged = sender.packet(b"t", b"").unwrap();
