@@ -28,7 +28,7 @@ from pqc_iiot.bundle import make_bundle
 from pqc_iiot.errors import StateTamperedError
 from pqc_iiot.keystore import Keystore
 from pqc_iiot.providers import KeySet, open_provider
-from pqc_iiot.store import PEERS, PENDING, Store, open_store
+from pqc_iiot.store import PEERS, PENDING, Row, Store, open_store
 from pqc_iiot.suites import get_suite
 
 New = Callable[..., tuple[Bundle, KeySet]]
@@ -483,7 +483,12 @@ def test_who_was_looked_up_is_not_asked_of_the_store_again(
         keystore.sender(bundle.kid)
     keystore.recipient("c")
     asked: list[object] = []
-    monkeypatch.setattr(store, "find", lambda table, **what: asked.append(what) or [])
+
+    def find(table: str, **what: object) -> list[Row]:
+        asked.append(what)
+        return []
+
+    monkeypatch.setattr(store, "find", find)
     assert keystore.sender(b.kid).bundle == b
     assert keystore.recipient("c").bundle == keystore.sender(c.kid).bundle == c
     assert asked == []
