@@ -17,5 +17,5 @@ for target in "$@"; do
     mkdir -p "target/corpus/$target" artifacts
     "target/$host/release/$target" -max_total_time="$seconds" -max_len=6000 -rss_limit_mb=512 \
         -timeout=5 -artifact_prefix="artifacts/$target-" -verbosity=0 -print_final_stats=1 \
-        "target/corpus/$target"
+        "target/corpus/$target" "corpus/$target"
 done
