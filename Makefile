@@ -6,10 +6,10 @@ BIN := .venv/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs fuzz model clean
+.PHONY: help demo test lint bench docs fuzz model mutants clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Run the main job: two devices, a broker, live readings, attacks
 	@$(PYTHON) tools/bootstrap.py demo
@@ -20,6 +20,7 @@ test: ## Run every test
 	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl
 	cargo test --release --quiet
 	$(BIN)/pytest
+	@tools/check-model
 
 lint: ## Run ruff, mypy, rustfmt and clippy
 	@$(PYTHON) tools/bootstrap.py lint test demo
@@ -41,9 +42,14 @@ fuzz: ## Fuzz every parser for SECONDS each (60 if left out)
 	@$(PYTHON) tools/bootstrap.py fuzz
 	fuzz/run $(SECONDS)
 
-model: ## Check the symbolic model of sessions (needs the crate verifpal)
+model: ## Check the symbolic model of sessions, if its checker installs
 	@$(PYTHON) tools/bootstrap.py
-	$(BIN)/python docs/models/check.py
+	@tools/check-model
+
+mutants: ## Change the rules in one place after another: do the tests notice? (hours)
+	@$(PYTHON) tools/bootstrap.py test
+	$(BIN)/python tools/mutate.py
+	tools/mutate-core
 
 clean: ## Remove what the other targets made
 	rm -rf .venv target site
