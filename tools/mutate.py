@@ -1,6 +1,6 @@
 """Mutation testing of the rules: one small change after another, and whether a test sees it.
 
-    python tools/mutate.py [--every N] [FILE ...]
+    python tools/mutate.py [--every N] [--again NAMES] [FILE ...]
 
 Prints every mutant that no test noticed, and the share of those that were. A mutant runs in
 a fork that compiles the changed file in place of the real one, under the tests that reach
@@ -11,13 +11,14 @@ too. Messages, hints, names, annotations and docstrings are left alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import resource
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -45,11 +46,15 @@ RULES = [
 ]
 """Where it is decided who is trusted, what is fresh, and what a session does."""
 TESTS = [
+    "test_audit_events.py",
+    "test_bus_sessions.py",
     "test_freshness.py",
     "test_keystore.py",
+    "test_metrics.py",
     "test_node.py",
     "test_node_attacks.py",
     "test_node_rotation.py",
+    "test_node_sessions.py",
     "test_peers.py",
     "test_policy.py",
     "test_session_network.py",
@@ -180,15 +185,25 @@ def reach(paths: list[Path], tests: list[str]) -> Reach:
     return found
 
 
+def name_of(mutant: Mutant) -> str:
+    """Where it is and what it does, on one line."""
+    return f"{mutant.path.relative_to(PACKAGE)}:{mutant}"
+
+
 def main() -> None:
     """See the file's own text."""
     parser = argparse.ArgumentParser(description=__doc__, add_help=True)
+    parser.add_argument("--again", type=Path, help="only those that this file names")
     parser.add_argument("--every", type=int, default=1, help="only each Nth mutant")
     parser.add_argument("--list", action="store_true", help="only count them")
     parser.add_argument("files", nargs="*", default=RULES, help="below src/pqc_iiot")
     arguments = parser.parse_args()
     paths = [PACKAGE / file for file in arguments.files if (PACKAGE / file).exists()]
-    mutants = [mutant for path in paths for mutant in Mutator(path).found][:: arguments.every]
+    mutants = [mutant for path in paths for mutant in Mutator(path).found]
+    if arguments.again:
+        names = set(arguments.again.read_text().splitlines())
+        mutants = [mutant for mutant in mutants if name_of(mutant) in names]
+    mutants = mutants[:: arguments.every]
     if arguments.list:
         sys.exit(f"{len(mutants)} mutants")
     # What every test needs is there before the forks; what is tested is not.
@@ -198,24 +213,26 @@ def main() -> None:
 
     found = reach(paths, [str(ROOT / "tests" / name) for name in TESTS])
     everybody = sorted(found.seconds, key=found.seconds.__getitem__)
-    noticed: dict[Path, int] = defaultdict(int)
-    for mutant in mutants:
-        # A line that runs when the file is imported concerns everybody.
-        covering = found.lines.get((str(mutant.path), mutant.line)) or set(everybody)
-        tests = [test for test in everybody if test in covering]
-        limit = 20 + 10 * sum(found.seconds[test] for test in tests)
-        if forked(limit, tests, mutant):
-            noticed[mutant.path] += 1
-        else:
-            print(f"{mutant.path.relative_to(PACKAGE)}:{mutant}", flush=True)
+    tried: Counter[Path] = Counter()
+    noticed: Counter[Path] = Counter()
+    with contextlib.suppress(KeyboardInterrupt):  # what was tried counts
+        for mutant in mutants:
+            # A line that runs when the file is imported concerns everybody.
+            covering = found.lines.get((str(mutant.path), mutant.line)) or set(everybody)
+            tests = [test for test in everybody if test in covering]
+            limit = 20 + 10 * sum(found.seconds[test] for test in tests)
+            result = forked(limit, tests, mutant)
+            tried[mutant.path] += 1
+            if result:
+                noticed[mutant.path] += 1
+            else:
+                print(name_of(mutant), flush=True)
     print()
-    for path in paths:
-        count = sum(mutant.path == path for mutant in mutants)
-        if count:
-            share = 100 * noticed[path] / count
-            print(f"{path.relative_to(PACKAGE)}: {noticed[path]} of {count} noticed, {share:.1f} %")
-    total = sum(noticed.values())
-    print(f"all: {total} of {len(mutants)} noticed, {100 * total / max(1, len(mutants)):.1f} %")
+    for path, count in tried.items():
+        share = 100 * noticed[path] / count
+        print(f"{path.relative_to(PACKAGE)}: {noticed[path]} of {count} noticed, {share:.1f} %")
+    share = 100 * noticed.total() / max(1, tried.total())
+    print(f"all: {noticed.total()} of {tried.total()} noticed, {share:.1f} %")
 
 
 if __name__ == "__main__":
