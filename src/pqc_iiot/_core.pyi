@@ -304,7 +304,7 @@ class Session:
         can still be opened, and a bit for each of the last 512 numbers.
 
         Bit i (little endian) stands for the number i + 1 below the first value; zero bytes
-        at the end are left out.
+        at the end are left out. Raises `StateError` when the session is closed.
         """
 
     def export(self, label: int, context: bytes, length: int) -> Secret:

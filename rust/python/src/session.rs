@@ -28,13 +28,34 @@ impl Session {
     }
 }
 
-/// `len` bytes that `fill` writes in place.
-fn bytes<'py>(
+/// Why there are no bytes: the core refuses, or Python has no memory.
+enum Refusal {
+    Core(Error),
+    Python(PyErr),
+}
+
+impl From<Refusal> for PyErr {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Core(error) => raised(error),
+            Refusal::Python(error) => error,
+        }
+    }
+}
+
+/// `len` bytes that `fill` writes in place, or what it refuses.
+fn filled<'py>(
     py: Python<'py>,
     len: usize,
     fill: impl FnOnce(&mut [u8]) -> pqc_iiot_core::Result<()>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, len, |out| fill(out).map_err(raised))
+) -> Result<Bound<'py, PyBytes>, Refusal> {
+    let mut refused = None;
+    let bytes = PyBytes::new_with(py, len, |out| {
+        refused = fill(out).err();
+        Ok(())
+    })
+    .map_err(Refusal::Python)?;
+    refused.map_or(Ok(bytes), |error| Err(Refusal::Core(error)))
 }
 
 /// The payload, or None where the packet is not genuine: a flood of forgeries raises nothing.
@@ -43,17 +64,12 @@ fn genuine<'py>(
     receiver: &mut Receiver,
     topic: &[u8],
     packet: &[u8],
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
+) -> Result<Option<Bound<'py, PyBytes>>, Refusal> {
     let len = packet.len().saturating_sub(OVERHEAD);
-    let mut refused = None;
-    let opened = PyBytes::new_with(py, len, |out| {
-        refused = receiver.open(topic, packet, out).err();
-        Ok(())
-    })?;
-    match refused {
-        None => Ok(Some(opened)),
-        Some(Error::Authentication) => Ok(None),
-        Some(error) => Err(raised(error)),
+    match filled(py, len, |out| receiver.open(topic, packet, out)) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Refusal::Core(Error::Authentication)) => Ok(None),
+        Err(refusal) => Err(refusal),
     }
 }
 
@@ -62,15 +78,24 @@ fn genuine<'py>(
 fn each<'py>(
     topics: &Bound<'py, PyAny>,
     items: &Bound<'py, PyList>,
-    mut work: impl FnMut(&[u8], &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>>,
+    mut work: impl FnMut(&[u8], &[u8]) -> Result<Option<Bound<'py, PyBytes>>, Refusal>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = items.py();
     let mut out = Vec::with_capacity(items.len());
+    // The same refusal again is the same object: a flood of replays costs little.
+    let mut last: Option<(Error, Bound<'py, PyAny>)> = None;
     let mut one = |topic: &[u8], item: Bound<'py, PyAny>| -> PyResult<()> {
         out.push(match work(topic, item.cast::<PyBytes>()?.as_bytes()) {
             Ok(Some(bytes)) => bytes.into_any(),
             Ok(None) => py.None().into_bound(py),
-            Err(error) => error.into_value(py).into_bound(py).into_any(),
+            Err(Refusal::Core(error)) => match &last {
+                Some((same, object)) if *same == error => object.clone(),
+                _ => {
+                    let object = raised(error).into_value(py).into_bound(py).into_any();
+                    last.insert((error, object)).1.clone()
+                }
+            },
+            Err(Refusal::Python(error)) => return Err(error),
         });
         Ok(())
     };
@@ -105,7 +130,8 @@ impl Session {
         payload: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let sender = &mut self.core()?.sender;
-        bytes(py, OVERHEAD + payload.len(), |out| wiping(|| sender.seal(topic, payload, out)))
+        let len = OVERHEAD + payload.len();
+        Ok(filled(py, len, |out| wiping(|| sender.seal(topic, payload, out)))?)
     }
 
     /// The payload of a packet, once.
@@ -117,7 +143,7 @@ impl Session {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let receiver = &mut self.core()?.receiver;
         let len = packet.len().saturating_sub(OVERHEAD);
-        bytes(py, len, |out| wiping(|| receiver.open(topic, packet, out)))
+        Ok(filled(py, len, |out| wiping(|| receiver.open(topic, packet, out)))?)
     }
 
     /// `open`, but None where it is not genuine.
@@ -128,7 +154,7 @@ impl Session {
         packet: &[u8],
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let receiver = &mut self.core()?.receiver;
-        wiping(|| genuine(py, receiver, topic, packet))
+        wiping(|| genuine(py, receiver, topic, packet)).map_err(PyErr::from)
     }
 
     /// `seal` for each: a packet or the error.
@@ -142,7 +168,7 @@ impl Session {
         wiping(|| {
             each(topics, payloads, |topic, payload| {
                 let len = OVERHEAD + payload.len();
-                bytes(py, len, |out| sender.seal(topic, payload, out)).map(Some)
+                filled(py, len, |out| sender.seal(topic, payload, out)).map(Some)
             })
         })
     }
@@ -185,12 +211,11 @@ impl Session {
     }
 
     /// What the peer is told of its packets.
-    fn received<'py>(&self, py: Python<'py>) -> (u32, u32, Bound<'py, PyBytes>) {
-        let Some(session) = &self.0 else { return (0, 0, PyBytes::new(py, &[])) };
-        let told = session.receiver.told();
+    fn received<'py>(&mut self, py: Python<'py>) -> PyResult<(u32, u32, Bound<'py, PyBytes>)> {
+        let receiver = &self.core()?.receiver;
+        let told = receiver.told();
         let used = told.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let receiver = &session.receiver;
-        (receiver.next(), receiver.oldest(), PyBytes::new(py, &told[..used]))
+        Ok((receiver.next(), receiver.oldest(), PyBytes::new(py, &told[..used])))
     }
 
     /// Openings that failed.

@@ -153,6 +153,7 @@ class Channel:
         session, name, fingerprint = self.session, self.peer.name, self.peer.fingerprint
         before = session.opened
         results: list[Message | Refused] = []
+        refused = self.forged
         opened = session.open_many([*map(encode_context, contexts)], packets)
         for context, packet, payload in zip(contexts, packets, opened, strict=True):
             if isinstance(payload, bytes):
@@ -161,7 +162,9 @@ class Channel:
             elif payload is None:
                 results.append(self.forged)
             else:
-                results.append(Refused(payload, fingerprint))
+                if payload is not refused.error:
+                    refused = Refused(payload, fingerprint)
+                results.append(refused)
         if genuine := session.opened - before:
             self.heard = now
             self._untold += genuine
