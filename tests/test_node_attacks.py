@@ -15,6 +15,7 @@ from devices import Pair, events, introduce, make, refused, seen_rows
 from foreign import Foreign, ForeignPeer, dumps
 from pqc_iiot import (
     AuthenticationError,
+    DuplicateError,
     Incoming,
     InvalidFrameError,
     Node,
@@ -310,3 +311,20 @@ def test_unknown_sender_error_leads_to_approval(pair: Pair, tmp_path: Path) -> N
         assert bytes.fromhex(command[2]) == new.bundle.fingerprint
         pair.plc.peers.approve(command[2])
         assert pair.plc.open(frame).sender == "new"
+
+
+def test_a_duplicate_costs_no_decryption(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pair.frame()
+    pair.plc.open(frame, context="line1/temp")
+    monkeypatch.setattr("pqc_iiot.reception.envelope.open_", None)
+    with pytest.raises(DuplicateError):
+        pair.plc.open(frame, context="line1/temp")
+
+
+def test_a_refusal_names_transport_and_length(pair: Pair) -> None:
+    (error,) = pair.plc.open_many([Incoming(b"garbage", "line1/temp", transport="mqtt")])
+    assert isinstance(error, InvalidFrameError)
+    (record,) = events(pair.plc)[-1:]
+    assert (record.detail["transport"], record.detail["length"]) == ("mqtt", 7)
+    pair.plc.open_many([Incoming(b"garbage", "line1/temp")])
+    assert "transport" not in events(pair.plc)[-1].detail

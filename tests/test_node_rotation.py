@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from devices import Pair, copy, refused
-from pqc_iiot import Node, Policy, PolicyError, RevokedPeerError, UnknownPeerError
+from pqc_iiot import (
+    Incoming,
+    Message,
+    Node,
+    Policy,
+    PolicyError,
+    RevokedPeerError,
+    UnknownPeerError,
+)
 from pqc_iiot.errors import WrongRecipientError
 
 
@@ -93,3 +101,15 @@ def test_no_overlap_by_policy(pair: Pair, devices: Path, tmp_path: Path) -> None
         assert pair.plc.open(pair.frame(), context="line1/temp")
         with refused(pair.plc, RevokedPeerError, "refused_revoked_peer"):
             pair.plc.open(old.seal(b"old", to="plc"))
+
+
+def test_the_overlap_ends_within_a_batch_as_well(pair: Pair, devices: Path, tmp_path: Path) -> None:
+    pair.plc.policy = Policy(rotation_overlap=2)
+    copy(devices, tmp_path / "old", "sensor")
+    with Node.open(tmp_path / "old/sensor") as old:
+        late = old.seal(b"late", to="plc", context="line1/temp")
+    pair.plc.peers.add(pair.sensor.rotate())
+    batch = [Incoming(frame, "line1/temp") for frame in (*(pair.frame() for _ in range(3)), late)]
+    *new, last = pair.plc.open_many(batch)
+    assert all(isinstance(each, Message) for each in new)
+    assert isinstance(last, RevokedPeerError)
