@@ -46,11 +46,9 @@ RULES = [
 ]
 """Where it is decided who is trusted, what is fresh, and what a session does."""
 TESTS = [
-    "test_audit_events.py",
     "test_bus_sessions.py",
     "test_freshness.py",
     "test_keystore.py",
-    "test_metrics.py",
     "test_node.py",
     "test_node_attacks.py",
     "test_node_rotation.py",
