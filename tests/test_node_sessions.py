@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from devices import Pair, events, refused
-from pqc_iiot import InvalidInputError, Message, PqcIiotError, ReplayError
-from pqc_iiot.session import Send
+from pqc_iiot import InvalidInputError, Message, PqcIiotError, ReplayError, UnknownPeerError
+from pqc_iiot.session import Limits, Send
 from test_sessions import NOW, pump
 
 
@@ -81,3 +81,39 @@ def test_a_closed_node_does_nothing_at_a_tick(ready: Pair) -> None:
         ready.plc.sessions.tick(NOW)
     with pytest.raises(PqcIiotError):
         ready.plc.sessions.receive_many(NOW, ["t"], [b"\x01" * 30])
+
+
+def test_what_is_due_is_done_at_exactly_that_time(ready: Pair) -> None:
+    ready.sensor.sessions.send(NOW, b"x", to="plc", context="t")
+    (packet,) = (each for each in ready.sensor.sessions.take() if isinstance(each, Send))
+    ready.plc.sessions.receive(NOW, packet.frame, "t")
+    ready.plc.sessions.take()
+    for node in (ready.plc, ready.sensor):  # one tells what came, the other asks
+        sent: list[Send] = []
+        while not sent:
+            due = node.sessions.due
+            node.sessions.tick(due)
+            assert node.sessions.due > due
+            sent = [each for each in node.sessions.take() if isinstance(each, Send)]
+        assert [each.context for each in sent] == [None]
+
+
+def test_the_receiver_tells_after_as_many_packets_as_agreed_each_time(ready: Pair) -> None:
+    every, sessions = Limits().confirm_every, ready.sensor.sessions
+    ready.plc.sessions.tick(ready.plc.sessions.due)
+    ready.plc.sessions.take()
+    told = []
+    for number in range(1, 3 * every + 1):
+        sealed = sessions.seal(NOW, b"x", to="plc", context="t")
+        assert sealed is not None
+        ready.plc.sessions.receive(NOW, sealed[0], "t")
+        if any(isinstance(each, Send) for each in ready.plc.sessions.take()):
+            told.append(number)
+    assert told == [every, 2 * every, 3 * every]
+
+
+def test_a_refusal_to_send_names_the_transport_if_there_is_one(pair: Pair) -> None:
+    for transport in ("", "mqtt"):
+        with pytest.raises(UnknownPeerError):
+            pair.sensor.seal(b"x", to="nobody", transport=transport)
+        assert events(pair.sensor)[-1].detail.get("transport", "") == transport
