@@ -106,6 +106,13 @@ class PeerKeyChangedError(PolicyError):
     code = "peer_key_changed"
 
 
+class ClonedIdentityError(PqcIiotError):
+    """A bundle that this device's keys signed and this device did not make."""
+
+    code = "cloned_identity"
+    exit_code = 3
+
+
 class StateError(PqcIiotError):
     """The state folder is missing, damaged, older than it must be, or not writable."""
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import envelope
 from .audit import AuditLog
+from .backup import make_backup, restore_backup
 from .bundle import Bundle
 from .errors import (
     InvalidInputError,
@@ -137,6 +138,25 @@ class Node:
         are kept beside with the ending `.old`.
         """
         return cls(recover_state(path, passphrase))
+
+    @classmethod
+    def restore(
+        cls: type[_AnyNode],
+        path: Path,
+        backup: bytes,
+        backup_passphrase: PassphraseSource | None,
+        *,
+        provider: str = "software:",
+        passphrase: PassphraseSource | None = None,
+    ) -> _AnyNode:
+        """Makes the device of a backup again, in an empty or new folder, with new keys that
+        the old ones signed: peers take its bundle as that of a rotation.
+
+        `provider` and `passphrase` are for the new keys, as for `create`; a signature key
+        that stayed in hardware is opened by `passphrase`, too. `InvalidInputError` for what
+        is no backup, `WrongPassphraseError` where it does not open; else as `create`.
+        """
+        return cls(restore_backup(path, backup, backup_passphrase, provider, passphrase))
 
     # Out
 
@@ -295,6 +315,12 @@ class Node:
         with self._lock:
             self._state = retire_keys(self._usable_state())
             self._reception.identity = self._state.identity
+
+    def backup(self, passphrase: PassphraseSource) -> bytes:
+        """Identity, policy and allow-list, encrypted under a passphrase of their own, for
+        `restore`. Keys in hardware stay there, and are restored only beside it."""
+        with self._lock:
+            return make_backup(self._usable_state(), passphrase)
 
     def reload(self) -> None:
         """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from ._core import memory_stats
 from .audit import AuditStats
+from .backup import backup_age
 from .identity import BUNDLE_FILE
+from .place import is_copy
 from .sessions import SessionStatus
 from .state import State
 from .store import StoreStats
@@ -30,7 +32,10 @@ class MemoryStatus:
 @dataclass(frozen=True, slots=True)
 class Status:
     """One device now. `numbers_reserved` is the upper edge of the numbers given out,
-    `key_age` the seconds since the current keys were made (by the age of the bundle's file)."""
+    `key_age` the seconds since the current keys were made (by the age of the bundle's file).
+    `copied` tells that the folder became a copy under the current keys, `backup` whether the
+    last one is `current` or `outdated` (by keys, policy or allow-list), or that there is `none`.
+    """
 
     name: str
     fingerprint: str
@@ -52,6 +57,8 @@ class Status:
     audit: AuditStats
     sessions: SessionStatus
     sinks: tuple[SinkStatus, ...] = ()
+    copied: bool = False
+    backup: str = "none"
 
 
 def status_of(state: State, sessions: SessionStatus) -> Status:
@@ -80,6 +87,8 @@ def status_of(state: State, sessions: SessionStatus) -> Status:
         audit=state.audit.stats(),
         sinks=state.sinks.status() if state.sinks is not None else (),
         sessions=sessions,
+        copied=is_copy(state.store, state.identity.generation),
+        backup=backup_age(state),
     )
 
 

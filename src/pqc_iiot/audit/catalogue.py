@@ -238,6 +238,9 @@ _REFUSALS = tuple(
          "This device's policy forbids what was asked.", ("suite", *_FRAME)),
         (4010, "peer_key_changed", _HIGH, "CR 1.2",
          "A known name came with other keys.", ("name", "presented", "serial", "transport")),
+        (4011, "cloned_identity", _CRITICAL, "CR 1.5",
+         "A bundle came in that this device's keys signed and this device did not make: a copy "
+         "of its keys is in use.", ("presented", "serial", "transport")),
     )
 )
 
@@ -262,6 +265,17 @@ _STATE = (
           "The operating system's lock limit is reached: a secret is in memory that can be "
           "swapped out.",
           ("limit",)),
+    Event("PQC-5008", "state_copied", _HIGH, "CR 3.4",
+          "The state folder is a copy, or its disk is in another machine: another device with "
+          "the same keys may be alive.",
+          ("path",)),
+    Event("PQC-5009", "backup_made", _MEDIUM, "CR 7.3",
+          "An operator made a backup of this device's identity and trust.",
+          ("operator",)),
+    Event("PQC-5010", "state_restored", _HIGH, "CR 7.4",
+          "An operator made this device from a backup, with new keys in place of the "
+          "predecessor's.",
+          ("path", "predecessor", "operator")),
 )
 
 _AUDIT = (

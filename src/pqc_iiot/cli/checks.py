@@ -20,7 +20,7 @@ from .. import _core
 from ..audit import verify
 from ..errors import InvalidInputError, PqcIiotError, SelfTestError, StateError, StateLockedError
 from ..folder import LOCK_FILE, permission_problems, sync_folder
-from ..state import AUDIT_FILE
+from ..trail import AUDIT_FILE
 
 if TYPE_CHECKING:
     from ..node import Node

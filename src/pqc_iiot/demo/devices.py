@@ -14,8 +14,9 @@ from ..errors import PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
 from ..policy import Policy
-from ..state import AUDIT_FILE, State, create_state, load_state
+from ..state import State, create_state, load_state
 from ..suites import DEFAULT_SUITE
+from ..trail import AUDIT_FILE
 from ..transports.bus import Bus
 from .arrivals import Arrivals
 from .broker import EmbeddedBroker

@@ -208,6 +208,10 @@ class SqliteStore(Store):
         """See `Store`."""
         return self._ledger[table][0]
 
+    def version(self, table: str) -> bytes:
+        """See `Store`."""
+        return self._ledger[table][1].to_bytes(32, "big")
+
     def _select(self, table: str, where: str, *arguments: object) -> Iterator[Row]:
         with _translated():
             query = f"SELECT * FROM {table} {where}"  # noqa: S608 - all ours
