@@ -40,6 +40,18 @@ class TransportError(PqcIiotError):
     code = "transport"
 
 
+class BrokerRefusedError(TransportError):
+    """The broker is there and does not take this message."""
+
+    code = "broker_refused"
+
+
+class QueueFullError(PqcIiotError):
+    """Inbox or outbox have reached a limit of policy; nothing was put in."""
+
+    code = "queue_full"
+
+
 class InvalidFrameError(PqcIiotError):
     """Bytes from outside that are no frame of this protocol, or not one for us."""
 

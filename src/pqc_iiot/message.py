@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .bundle import KID_SIZE
+
+ENTRY_SIZE = 128
+"""What an entry of a queue is counted for beside its content, in bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What `open` returns: verified, fresh, from a trusted peer.
 
     `sender` is the peer's name here, `fingerprint` its key set's (32 bytes), `sequence`
-    the sender's number for it, `context` what it is bound to (an MQTT topic).
+    the sender's number for it, `context` what it is bound to (an MQTT topic), `session`
+    names the session that it came in, if it did.
     """
 
     sender: str
@@ -18,6 +24,13 @@ class Message:
     payload: bytes
     context: str
     fingerprint: bytes
+    session: bytes = b""
+
+    @property
+    def id(self) -> bytes:
+        """Names this message and no other, also when the inbox gives it again: the sender's
+        key id (8 bytes), the session, the number (8 bytes)."""
+        return self.fingerprint[:KID_SIZE] + self.session + self.sequence.to_bytes(8, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +43,22 @@ class Incoming:
     context: str
     redelivered: bool = False
     transport: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A frame in the outbox: its sequence `number`, the peer it is for, how it is to be
+    published, and since when it waits (by the device's own clock, in seconds)."""
+
+    number: int
+    to: str
+    context: str
+    frame: bytes
+    qos: int
+    retain: bool
+    since: int
+
+    @property
+    def size(self) -> int:
+        """Bytes for which it counts."""
+        return len(self.frame) + len(self.context) + ENTRY_SIZE

@@ -27,9 +27,11 @@ from .errors import (
     ReplayError,
     StateError,
 )
+from .inbox import Inbox
 from .message import Incoming, Message
 from .meter import Meter
 from .opening import Open, Path
+from .outbox import Outbox
 from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
@@ -86,6 +88,8 @@ class Node:
             self._check_usable,
             self.sessions.refresh,
         )
+        self.inbox = Inbox(self._usable_state, self._lock)
+        self.outbox = Outbox(self._usable_state, self._lock, self.seal, self._refused)
         self.witness = Witness(self._usable_state, self._lock, self.seal)
 
     # Making and opening
@@ -210,17 +214,23 @@ class Node:
             raise result
         return result
 
-    def open_many(self, frames: Iterable[Incoming]) -> list[Message | PqcIiotError]:
+    def open_many(
+        self, frames: Iterable[Incoming], *, durable: bool = False
+    ) -> list[Message | PqcIiotError]:
         """Opens frames in order, with one commit for all: a message or the refusal each.
 
-        `StateError` where the commit fails: then none of them has been accepted.
+        With `durable`, messages go into the `inbox` in the same commit, and stay there until
+        they are acknowledged; `QueueFullError` where it is full. `StateError` where the
+        commit fails: then none of them has been accepted.
         """
         self._check_usable()
+        if durable:
+            self.inbox.check_room()
         begin = perf_counter() if self.meter is not None else 0.0
         try:
             admitted = [self._attempt(self._reception.admit, incoming) for incoming in frames]
             with self._lock:
-                results = self._accept_all(admitted)
+                results = self._accept_all(admitted, durable)
         except StateError as error:
             self._refused(error)
             raise
@@ -228,8 +238,10 @@ class Node:
             self.meter.took("open", begin)
         return results
 
-    def _accept_all(self, admitted: list[Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
-        self._check_usable()
+    def _accept_all(
+        self, admitted: list[Admitted | PqcIiotError], durable: bool
+    ) -> list[Message | PqcIiotError]:
+        state = self._usable_state()
         try:
             results = [
                 item
@@ -238,7 +250,15 @@ class Node:
                 for item in admitted
             ]
             begin = perf_counter()
-            self._freshness.commit()
+            if durable:
+                accepted = zip(admitted, results, strict=True)
+                state.queues.put(
+                    (result, item.digest)
+                    for item, result in accepted
+                    if isinstance(item, Admitted) and isinstance(result, Message)
+                )
+            else:
+                self._freshness.commit()
         except BaseException:
             self._freshness.forget_staged()
             raise

@@ -30,7 +30,9 @@ class Policy:
 
     `max_payload` is in bytes, `max_pending` in bundles, `sequence_block` in numbers
     reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
-    still accepted for after the first frame under its new ones.
+    still accepted for after the first frame under its new ones. Inbox and outbox take no
+    more at so many messages or bytes; a frame that has waited in the outbox for
+    `outbox_age` seconds is given up.
     """
 
     trust: Trust = Trust.STRICT
@@ -40,6 +42,11 @@ class Policy:
     max_pending: int = 64
     sequence_block: int = 1024
     rotation_overlap: int = 1024
+    inbox_messages: int = 100_000
+    inbox_bytes: int = 64 << 20
+    outbox_messages: int = 100_000
+    outbox_bytes: int = 64 << 20
+    outbox_age: int = 7 * 24 * 3600
 
     def __post_init__(self) -> None:
         for name, kind in (("trust", Trust), ("suites", str), ("min_custody", Custody)):
@@ -54,6 +61,11 @@ class Policy:
             ("max_pending", 1, 4096),
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),
+            ("inbox_messages", 1, 1 << 24),
+            ("inbox_bytes", 1, 1 << 36),
+            ("outbox_messages", 1, 1 << 24),
+            ("outbox_bytes", 1, 1 << 36),
+            ("outbox_age", 1, 1 << 32),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:

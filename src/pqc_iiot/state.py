@@ -28,7 +28,9 @@ from .keystore import Keystore
 from .place import check_place
 from .policy import Policy
 from .providers import PassphraseSource
+from .queues import Queues
 from .store import META, Row, Store, open_store
+from .store.journal import Journal, segments
 from .suites import get_suite
 from .trail import (
     AUDIT_FILE,
@@ -61,6 +63,7 @@ class State:
     store: Store
     keystore: Keystore
     freshness: Freshness
+    queues: Queues
     sinks: Sinks | None = None
 
     def __post_init__(self) -> None:
@@ -69,11 +72,13 @@ class State:
     def abandon(self) -> None:
         """In a forked child: folder and store are the parent's."""
         self.folder.close()
+        self.queues.abandon()
         self.store.abandon()
 
     def close(self) -> None:
         """Ends cleanly: numbers and log are durable, the folder is free."""
         try:
+            self.queues.close()
             self.freshness.close()
         finally:
             self.store.close()
@@ -144,6 +149,8 @@ def recover_state(
         # Without the old keys: what was seen under them is unknown.
         identity = identity.retired()
         policy = _surviving_policy(folder, old, store_url)
+        for segment in segments(folder.path):
+            folder.set_aside(segment.name)
         for suffix in ("", "-wal", "-shm"):
             folder.set_aside(STORE_FILE, suffix)
         identity.write(folder)
@@ -305,6 +312,7 @@ def _assemble(
         _check_place(folder, audit, identity, store, url)
         keystore.own_bundles = _own_bundles(identity)
         freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
+        queues = Queues(_journal(folder, identity, store, url), freshness)
     except BaseException:
         store.close()
         raise
@@ -320,11 +328,15 @@ def _assemble(
     before = before or identity.previous
     known = [note_key(before.bundle)] if before else []
     audit.sign_with(note_signer(identity.current), known)
-    return State(folder, audit, identity, store, keystore, freshness, sinks)
+    return State(folder, audit, identity, store, keystore, freshness, queues, sinks)
 
 
 def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bool) -> Store:
     return open_store(url, folder.path, identity.derive(b"store"), create=create)
+
+
+def _journal(folder: StateFolder, identity: Identity, store: Store, url: str) -> Journal:
+    return Journal(None if url == MEMORY else folder.path, identity.derive(b"journal"), store)
 
 
 def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:

@@ -12,6 +12,7 @@ from .audit import AuditStats
 from .backup import backup_age
 from .identity import BUNDLE_FILE
 from .place import is_copy
+from .queues import QueueStatus
 from .sessions import SessionStatus
 from .state import State
 from .store import StoreStats
@@ -53,6 +54,7 @@ class Status:
     epoch: int
     numbers_reserved: int
     store: StoreStats
+    queues: QueueStatus
     memory: MemoryStatus
     audit: AuditStats
     sessions: SessionStatus
@@ -83,6 +85,7 @@ def status_of(state: State, sessions: SessionStatus) -> Status:
         epoch=state.freshness.mark.epoch,
         numbers_reserved=state.freshness.mark.edge,
         store=state.store.stats(),
+        queues=state.queues.status(),
         memory=MemoryStatus(*memory_stats()),
         audit=state.audit.stats(),
         sinks=state.sinks.status() if state.sinks is not None else (),

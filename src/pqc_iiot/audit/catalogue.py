@@ -65,6 +65,7 @@ class Event:
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
+        "age": Field(int, "seconds for which a message has waited", 604800),
         "clock": Field(
             str,
             "whether the clock is synchronised: synchronised, unsynchronised or unknown",
@@ -113,6 +114,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
             "ahead",
         ),
         "provider": Field(str, "security provider, by its URI scheme", "software"),
+        "refusal": Field(str, "`code` of the error because of which it is given up", "transport"),
         "root": Field(str, "root of the log's tree, 64 hex digits", "2c26…"),
         "sender": Field(str, "sender key id as the frame claims it, hex", "7c2119b0aa4e53d1"),
         "sequence": Field(int, "sequence number as the frame claims it", 40),
@@ -276,6 +278,13 @@ _STATE = (
           "An operator made this device from a backup, with new keys in place of the "
           "predecessor's.",
           ("path", "predecessor", "operator")),
+    Event("PQC-5101", "outbox_expired", _HIGH, "CR 7.2",
+          "A message that was accepted for sending was given up: no broker took it in time.",
+          ("name", "context", "sequence", "age")),
+    Event("PQC-5102", "outbox_refused", _HIGH, "CR 7.2",
+          "A message that was accepted for sending was given up: the broker does not take it, "
+          "or its peer is no longer trusted.",
+          ("name", "context", "sequence", "refusal")),
 )
 
 _AUDIT = (

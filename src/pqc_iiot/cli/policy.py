@@ -51,6 +51,17 @@ def set_(
         int | None,
         typer.Option(metavar="N", help="Numbers for which a peer's old keys stay accepted."),
     ] = None,
+    inbox_messages: Annotated[
+        int | None, typer.Option(metavar="N", help="Received, not acknowledged yet.")
+    ] = None,
+    inbox_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Of these.")] = None,
+    outbox_messages: Annotated[
+        int | None, typer.Option(metavar="N", help="Accepted, not with the broker yet.")
+    ] = None,
+    outbox_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Of these.")] = None,
+    outbox_age: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="After which these are given up.")
+    ] = None,
 ) -> None:
     """Changes what is given, and shows the policy."""
     changes: dict[str, Trust | Custody | str | int | None] = {
@@ -61,6 +72,11 @@ def set_(
         "max_pending": max_pending,
         "sequence_block": sequence_block,
         "rotation_overlap": rotation_overlap,
+        "inbox_messages": inbox_messages,
+        "inbox_bytes": inbox_bytes,
+        "outbox_messages": outbox_messages,
+        "outbox_bytes": outbox_bytes,
+        "outbox_age": outbox_age,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:

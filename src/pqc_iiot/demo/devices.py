@@ -43,10 +43,12 @@ class WatchedNode(Node):
         super().__init__(state)
         self._tell = tell
 
-    def open_many(self, frames: Iterable[Incoming]) -> list[Message | PqcIiotError]:
+    def open_many(
+        self, frames: Iterable[Incoming], *, durable: bool = False
+    ) -> list[Message | PqcIiotError]:
         """See `Node.open_many`."""
         incoming = list(frames)
-        results = super().open_many(incoming)
+        results = super().open_many(incoming, durable=durable)
         for each, result in zip(incoming, results, strict=True):
             self._tell(Verdict(each.context, each.frame, result))
         return results
