@@ -281,6 +281,20 @@ class Bus:
             listener.fail(self._failure)
 
 
+async def announced(transport: Transport, name: str, within: float = 1.0) -> bytes | None:
+    """The bundle that a connected transport's broker keeps under a name; None where none
+    comes `within` these seconds of the subscription."""
+    topic = ANNOUNCEMENTS + name
+    await transport.subscribe(topic)
+    try:
+        deliveries = await asyncio.wait_for(transport.receive(), within)
+    except asyncio.TimeoutError:
+        return None
+    for delivery in deliveries:
+        delivery.ack()
+    return next((each.payload for each in deliveries if each.topic == topic), None)
+
+
 def mqtt_bus(node: Node, url: str, **options: str | int | bool) -> Bus:
     """A bus over MQTT; see `Node.mqtt`."""
     from .mqtt import MqttTransport
