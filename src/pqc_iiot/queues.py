@@ -23,6 +23,7 @@ from .freshness import Freshness
 from .message import ENTRY_SIZE, Message, Outgoing
 from .store.journal import SEGMENT, Journal
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_RECORD = 1 << 31
 _Values: TypeAlias = "list[int | str | bytes]"
 
@@ -73,7 +74,7 @@ class Clock:
 
     def __init__(self) -> None:
         try:
-            boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+            boot = BOOT_ID.read_bytes()
         except OSError:
             boot = b""
         self._boot = hashlib.sha256(boot).digest()[:8]
