@@ -86,7 +86,7 @@ def test_an_append_is_one_write_and_one_fsync(place: Place) -> None:
     place.journal.append(b"x" * 100)
     after = place.journal.stats()
     assert (after.commits - before.commits, after.fsyncs - before.fsyncs) == (1, 1)
-    assert after.written - before.written == 100 + 4 + 12 + 16
+    assert after.written - before.written == 100 + 8 + 12 + 16
     assert place.store.stats() == store
     assert sum(file.stat().st_size for file in place.files()) == after.written
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,12 @@ SEGMENT = 16 << 20
 PREFIX = "journal-"
 """What the names of segments begin with, followed by their number."""
 _EVERY = 1 << 64
+_ONES = 0xFFFFFFFF
 _ROW = b"journal"
 _MAGIC = b"PQJ1"
-_SALT, _TAG, _LENGTH = 16, 16, 4
+_SALT, _TAG = 16, 16
+_LENGTH = struct.Struct(">II")
+"""A record's length, and its complement: half of it may be on disk."""
 _HEADER = len(_MAGIC) + 8 + _SALT + _TAG
 _START = bytes(_TAG)
 
@@ -223,7 +227,8 @@ class Journal:
 
     def _write(self, fd: int, header: bytes, data: bytes) -> None:
         sealed = self._segment_key.encrypt(header or self._end, data)
-        whole = b"".join((header, len(sealed).to_bytes(_LENGTH, "big"), sealed))
+        length = _LENGTH.pack(len(sealed), len(sealed) ^ _ONES)
+        whole = b"".join((header, length, sealed))
         try:
             view = memoryview(whole)
             while view:
@@ -280,20 +285,20 @@ def segments(folder: Path) -> list[Path]:
 def _records(data: bytes, key: Secret, number: int) -> Iterator[tuple[bytes, bytes]]:
     """The whole records of a segment, in order, each with its tag."""
     at, bound = _HEADER, data[:_HEADER]
-    while at < len(data):
-        start = at + _LENGTH
-        end = start + int.from_bytes(data[at:start], "big")
-        sealed = data[start:end]
+    while at + _LENGTH.size <= len(data):
+        length, complement = _LENGTH.unpack_from(data, at)
+        start = at + _LENGTH.size
+        end = start + length
+        if length ^ complement != _ONES or end > len(data):
+            return  # torn
         try:
-            if end > len(data):
-                return  # torn
-            record = key.decrypt(bound, sealed)
+            record = key.decrypt(bound, data[start:end])
         except (AuthenticationError, InvalidInputError):
             # Each record was durable before the next was begun: only the last can be torn.
-            if start < end < len(data):
+            if end < len(data):
                 raise _tampered(f"segment {number} is damaged in the middle") from None
             return
-        at, bound = end, sealed[-_TAG:]
+        at, bound = end, data[end - _TAG : end]
         yield record, bound
 
 
