@@ -12,8 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pqc_iiot.queues
-from pqc_iiot import Incoming, Message, Node
+from pqc_iiot import Incoming, Message, Node, queues
 
 CONTEXT = "line1/temp"
 Say = Callable[..., None]
@@ -98,7 +97,7 @@ class NoSync(Life):
     """Leaves out the journal's fsync."""
 
     def live(self, frames: list[bytes]) -> None:
-        os.fdatasync = lambda fd: None  # type: ignore[assignment]
+        os.fdatasync = lambda fd: None
         super().live(frames)
 
 
@@ -109,6 +108,6 @@ LIVES: dict[str, type[Life]] = {
 
 def live(folder: str, say: Say, frames: str, kind: str) -> None:
     """A life in a process of its own, by the name of its kind."""
-    pqc_iiot.queues.SEGMENT = SEGMENT
+    queues.SEGMENT = SEGMENT
     lines = Path(frames).read_text().split()
     LIVES[kind](Node.open(folder), say).live([bytes.fromhex(line) for line in lines])

@@ -80,13 +80,13 @@ def test_a_wrong_order_is_found(
 def check(life: Path, frames: list[bytes]) -> None:
     """What the device has said is so; what it had not said is so or is not; and it goes on."""
     said: dict[str, dict[int, str]] = {}
-    for word, number, *more in entries(life / "journal"):
-        said.setdefault(word, {})[int(number)] = more[0] if more else ""
+    for word, digits, *more in entries(life / "journal"):
+        said.setdefault(word, {})[int(digits)] = more[0] if more else ""
     taken, given, done, accepted, published, sent = (
         said.get(word, {}) for word in ("taken", "given", "done", "accepted", "published", "sent")
     )
-    for number, payload in given.items():
-        assert bytes.fromhex(payload) == b"%d" % number, "nobody has sent this"
+    for given_number, payload in given.items():
+        assert bytes.fromhex(payload) == b"%d" % given_number, "nobody has sent this"
     with opened(life / "device") as plc:
         check_outbox(plc, accepted, published, sent)
         waiting = check_inbox(plc, taken, given, done)

@@ -24,6 +24,12 @@ class Inbox:
         """All of them, in the order in which they arrived."""
         return [waiting.message for waiting in self._state().queues.since(0)]
 
+    def since(self, place: int) -> tuple[list[Message], int]:
+        """Those that came after a place (0: all), and the place after them. They keep their
+        order, and a place means something while the node is open."""
+        found = self._state().queues.since(place)
+        return [each.message for each in found], found[-1].place if found else place
+
     def ack(self, *messages: Message) -> None:
         """The application is done with these: none of them ever comes again once this has
         returned. One commit for all. What is acknowledged already is left alone."""
@@ -64,4 +70,4 @@ class Inbox:
             )
 
     def __len__(self) -> int:
-        return len(self._state().queues.since(0))
+        return self._state().queues.inbox_length()

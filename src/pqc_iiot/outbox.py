@@ -116,13 +116,21 @@ class Outbox:
 
     def waiting(self) -> list[Outgoing]:
         """What no broker has yet, in the order of the numbers: to be published in it."""
-        return self._state().queues.outgoing()
+        return self.since(0)
 
-    def check(self, entry: Outgoing) -> None:
-        """Raises `UnknownPeerError` or `RevokedPeerError` where its peer is no longer
-        trusted: `give_up` what must not go out."""
+    def since(self, number: int) -> list[Outgoing]:
+        """The same above a number."""
+        return self._state().queues.outgoing(number)
+
+    def __len__(self) -> int:
+        return self._state().queues.outbox_length()
+
+    def check(self, entry: Outgoing) -> bool:
+        """Whether it still waits. `UnknownPeerError` or `RevokedPeerError` where its peer is
+        no longer trusted: `give_up` what must not go out."""
         with self._lock:
             self._state().keystore.recipient(entry.to)
+            return self._state().queues.sends(entry.number)
 
     def sent(self, *entries: Outgoing) -> None:
         """A broker has acknowledged these: they go, durable when it returns."""

@@ -12,17 +12,19 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from . import cose
 from .errors import StateTamperedError
 from .freshness import Freshness
 from .message import ENTRY_SIZE, Message, Outgoing
-from .store.journal import SEGMENT, Journal
+from .store.journal import Journal
 
+SEGMENT = 16 << 20
+"""Bytes after which the journal goes on in a new file."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_RECORD = 1 << 31
 _Values: TypeAlias = "list[int | str | bytes]"
@@ -65,6 +67,10 @@ class Waiting:
     def size(self) -> int:
         """Bytes for which it counts."""
         return len(self.message.payload) + len(self.message.context) + ENTRY_SIZE
+
+
+_Key = TypeVar("_Key", bytes, int)
+_Entry = TypeVar("_Entry", Waiting, Outgoing)
 
 
 class Clock:
@@ -126,19 +132,25 @@ class Queues:
 
     def since(self, place: int) -> list[Waiting]:
         """Messages that were put in after the one with this place, in order; with 0 all."""
-        found: list[Waiting] = []
         with self._mutex:
-            for waiting in reversed(self._inbox.values()):
-                if waiting.place <= place:
-                    break
-                found.append(waiting)
-        found.reverse()
-        return found
+            return _last(self._inbox, lambda waiting: waiting.place > place)
 
-    def outgoing(self) -> list[Outgoing]:
-        """Frames that no broker has yet, in the order of their numbers."""
+    def outgoing(self, number: int) -> list[Outgoing]:
+        """Frames with higher numbers than this one that no broker has yet, in order."""
         with self._mutex:
-            return sorted(self._outbox.values(), key=lambda entry: entry.number)
+            return _last(self._outbox, lambda entry: entry.number > number)
+
+    def sends(self, number: int) -> bool:
+        """Whether the frame with this number still waits."""
+        return number in self._outbox
+
+    def outbox_length(self) -> int:
+        """How many frames wait."""
+        return len(self._outbox)
+
+    def inbox_length(self) -> int:
+        """How many messages wait."""
+        return len(self._inbox)
 
     def older(self, age: int) -> list[Outgoing]:
         """Frames that have waited for so many seconds, in the order in which they came."""
@@ -318,6 +330,13 @@ class Queues:
                 self._outbox_bytes += entry.size
         self.sent(gone)
         self._gone.clear()
+
+
+def _last(entries: dict[_Key, _Entry], wanted: Callable[[_Entry], bool]) -> list[_Entry]:
+    """The last of them that are wanted, in their order; the others come before them all."""
+    found = list(itertools.takewhile(wanted, reversed(entries.values())))
+    found.reverse()
+    return found
 
 
 def _received(waiting: Waiting) -> _Values:

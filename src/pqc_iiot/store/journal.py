@@ -27,8 +27,6 @@ from ..errors import AuthenticationError, InvalidInputError, StateError, StateTa
 from ..folder import sync_folder
 from . import META, Row, Store
 
-SEGMENT = 16 << 20
-"""Bytes after which a segment is long enough."""
 PREFIX = "journal-"
 """What the names of segments begin with, followed by their number."""
 _EVERY = 1 << 64

@@ -21,13 +21,17 @@ from typing import TypeVar
 from ..errors import PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
-from . import Delivery, Transport, topic_matches
+from ..outbox import Order
+from . import Delivery, Transport, check_topic, topic_matches
 
 ANNOUNCEMENTS = "pqc-iiot/bundle/"
 """Topics on which devices show their bundles, followed by the device's name."""
 
 QUEUE = 256
 """Messages that wait for one listener before the network has to wait for it."""
+
+FLUSH = 0.05
+"""Seconds until what was taken or sent durably is so, where no other commit comes first."""
 
 log = logging.getLogger("pqc_iiot.transports.bus")
 _T = TypeVar("_T")
@@ -129,12 +133,20 @@ class Bus:
         self._listeners: weakref.WeakSet[Listening] = weakref.WeakSet()
         self._pump: asyncio.Task[None] | None = None
         self._announcements = False
+        self._closed = False
+        self._flushing: asyncio.Task[None] | None = None
+        from .durable import Receiving, Sending  # builds on what is here
+
+        self._receiving = Receiving(node, self._flush_soon)
+        self._sending = Sending(node, transport, self._run, self._flush_soon, self._fail)
         self._failure: PqcIiotError | None = None
         if node.meter is not None:
             node.meter.queues["listeners"] = self._waiting
 
     async def __aenter__(self) -> Bus:
         await self._transport.connect()
+        if len(self._node.outbox):
+            self._sending.start()
         return self
 
     async def __aexit__(
@@ -151,36 +163,79 @@ class Bus:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
+        if not self._closed:
+            self._closed = True
+            await self._sending.aclose()
+            await self._flush()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flushing
         await self._transport.aclose()
         self._fail(TransportError("the bus was closed"))
         self._worker.shutdown(wait=False)
 
     async def send(
-        self, to: str, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        self,
+        to: str,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        durable: bool = False,
     ) -> None:
         """Protects `payload` for the peer named `to` and publishes it on `topic`, to which
-        it is bound. Errors as `Node.seal`; `TransportError` where the broker refuses it."""
+        it is bound. Errors as `Node.seal`; `TransportError` where the broker refuses it.
+
+        With `durable` it returns when the frame is in `node.outbox`, on disk: it goes out as
+        soon as there is a broker, also after a crash, or it is reported
+        (`node.outbox.on_lost`). It waits while the outbox is full.
+        """
+        if durable:
+            check_topic(topic)
+            await self._sending.send(Order(payload, to, topic, qos, retain))
+            return
+        await self._sending.passed(to)
         via = self._transport.name
         seal = partial(self._node.seal, payload, to=to, context=topic, transport=via)
         frame = await self._run(seal)
         await self._transport.publish(topic, frame, qos=qos, retain=retain)
 
-    def listen(self, *filters: str, qos: int = 1) -> Listening:
+    def listen(self, *filters: str, qos: int = 1, durable: bool = False) -> Listening:
         """Messages from topics that match a filter, verified, fresh, from trusted peers.
 
         `async for message in bus.listen("line1/#")`; a message counts as taken when the
         next one is asked for. Listeners whose filters overlap each get the message.
+
+        With `durable` messages are in `node.inbox`, on disk, before they are handed over,
+        and come again after a crash, with the same `id`, until they were taken. Then the
+        broker hears of it as soon as they are on disk.
         """
 
         async def begin(listening: Listening) -> None:
             if self._failure is not None:
                 raise self._failure
-            self._listeners.add(listening)
+            if durable:
+                self._receiving.add(listening, filters)
+            else:
+                self._listeners.add(listening)
             for topic_filter in filters:
                 await self._transport.subscribe(topic_filter, qos=qos)
             self._start()
 
-        return Listening(filters, begin)
+        return (self._receiving.listen if durable else Listening)(filters, begin)
+
+    async def acknowledge(self, *messages: Message) -> None:
+        """The application is done with messages of a durable listener: none of them ever
+        comes again once this has returned."""
+        await self._run(partial(self._node.inbox.ack, *messages))
+        self._receiving.changed()
+
+    async def drained(self) -> None:
+        """Returns when the broker has everything that was sent with `durable`, or it was
+        reported as lost. `TransportError` where the bus is closed before."""
+        await self._sending.drained()
 
     async def witness(self, *peers: str) -> None:
         """Countersigns checkpoints for peers that ask, and asks `peers` to countersign this
@@ -206,6 +261,7 @@ class Bus:
                     return
 
     async def _publish_witness(self, peer: str, frame: bytes) -> None:
+        await self._sending.passed(peer)
         await self._transport.publish(self._node.witness.context(peer), frame)
 
     async def announce(self) -> None:
@@ -230,7 +286,8 @@ class Bus:
     async def _receive(self) -> None:
         try:
             while True:
-                deliveries = await self._transport.receive()
+                await self._receiving.room()
+                deliveries = await self._transport.receive(self._receiving.batch)
                 frames = [d for d in deliveries if not self._is_announcement(d)]
                 for delivery in deliveries:
                     if self._is_announcement(delivery):
@@ -256,7 +313,10 @@ class Bus:
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
         via = self._transport.name
         incoming = [Incoming(d.payload, d.topic, d.retained, via) for d in deliveries]
-        results = await self._run(partial(self._node.open_many, incoming))
+        durable = self._receiving.active
+        results = await self._run(partial(self._node.open_many, incoming, durable=durable))
+        if durable:
+            self._receiving.came([each for each in results if isinstance(each, Message)])
         for delivery, frame, result in zip(deliveries, incoming, results, strict=True):
             if isinstance(result, PqcIiotError):
                 log.info("a frame on %r was refused: %s", delivery.topic, result)
@@ -265,10 +325,13 @@ class Bus:
                 delivery.ack()
                 continue
             listeners = [each for each in list(self._listeners) if each.wants(delivery.topic)]
+            kept = durable and self._receiving.wants(delivery.topic)
+            if kept:
+                delivery.ack()
             handover = _Handover(result, delivery, len(listeners))
             for listener in listeners:
                 await listener.queue.put(handover)
-            if not listeners:
+            if not listeners and not kept:
                 log.warning("nobody listens on %r any more", delivery.topic)
                 delivery.ack()
 
@@ -279,6 +342,18 @@ class Bus:
         self._failure = self._failure or error
         for listener in list(self._listeners):
             listener.fail(self._failure)
+        self._receiving.fail(self._failure)
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush(FLUSH), name="pqc-iiot-flush")
+
+    async def _flush(self, delay: float = 0) -> None:
+        await asyncio.sleep(delay)
+        try:
+            await self._run(self._node.inbox.flush)
+        except PqcIiotError as error:
+            self._fail(error)
 
 
 async def announced(transport: Transport, name: str, within: float = 1.0) -> bytes | None:
