@@ -36,7 +36,7 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A frame as a transport brings it. `redelivered`: the transport says that it may
-    have brought it before (retained); this only ever makes a refusal quieter. `transport`
+    have brought it before (retained, or sent again); this only ever makes a refusal quieter. `transport`
     is the transport's name, for the log."""
 
     frame: bytes

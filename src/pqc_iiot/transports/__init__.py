@@ -37,12 +37,14 @@ def no_ack() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it arrived: `topic`, `payload` and whether it was `retained`."""
+    """One message as it arrived: `topic`, `payload` and whether it was `retained`; `again`:
+    the broker says that it has sent it before."""
 
     topic: str
     payload: bytes = field(repr=False)
     retained: bool
     _ack: Callable[[], None] = field(default=no_ack, repr=False, compare=False)
+    again: bool = field(default=False, compare=False)
 
     def ack(self) -> None:
         """Tell the broker that this message is ours now (PUBACK at QoS 1, PUBREC at 2).

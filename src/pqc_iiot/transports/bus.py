@@ -312,7 +312,7 @@ class Bus:
 
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
         via = self._transport.name
-        incoming = [Incoming(d.payload, d.topic, d.retained, via) for d in deliveries]
+        incoming = [Incoming(d.payload, d.topic, d.retained or d.again, via) for d in deliveries]
         durable = self._receiving.active
         results = await self._run(partial(self._node.open_many, incoming, durable=durable))
         if durable:

@@ -247,7 +247,7 @@ class MqttSession:
             self._drop(f"a message of {len(body) + skipped} bytes is too large")
             ack()
         elif self._inbox_bytes < _OVERRUN_BYTES:
-            delivery = Delivery(message.topic, message.payload, message.retain, ack)
+            delivery = Delivery(message.topic, message.payload, message.retain, ack, message.dup)
             self.inbox.append(delivery)
             self._inbox_bytes += _memory(delivery)
             self.arrived.set()
