@@ -177,12 +177,7 @@ class Run:
         self._make_devices()
 
     def _make_devices(self) -> None:
-        with (
-            Node.create(self._folder / "sender", name="sender", provider=_PLAINTEXT) as sender,
-            Node.create(
-                self._folder / "receiver", name="receiver", provider=_PLAINTEXT
-            ) as receiver,
-        ):
+        with self._make_device("sender") as sender, self._make_device("receiver") as receiver:
             sender.peers.add_approved(receiver.bundle)
             receiver.peers.add_approved(sender.bundle)
         lines = (

@@ -187,42 +187,57 @@ class Sending:
         self._tasks: list[asyncio.Task[None]] = []
         self._committing: asyncio.Task[None] | None = None
         self._last = 0
-        self._left = 0
         self._closed = False
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
 
     async def send(self, order: Order) -> Outgoing:
         """Returns when it is on disk. Waits while the outbox is full; what is handed in
         meanwhile shares a commit. Errors as `Outbox.put`."""
-        loop = asyncio.get_running_loop()
-        while not self._closed:
-            left = self._left
-            future: asyncio.Future[Outgoing | PqcIiotError] = loop.create_future()
-            self._orders.append((order, future))
-            if self._committing is None or self._committing.done():
-                self._committing = self._begin(self._commit())
-            result = await future
-            self.start()
-            if isinstance(result, Outgoing):
-                return result
-            if not isinstance(result, QueueFullError):
-                raise result
-            while self._left == left and not self._closed:
-                await self._change()
-        raise TransportError("the bus was closed", hint="the message was not accepted")
+        if self._closed:
+            raise _not_accepted()
+        future: asyncio.Future[Outgoing | PqcIiotError]
+        future = asyncio.get_running_loop().create_future()
+        self._orders.append((order, future))
+        if self._committing is None or self._committing.done():
+            self._committing = self._begin(self._commit())
+        result = await future
+        if isinstance(result, PqcIiotError):
+            raise result
+        return result
 
     async def _commit(self) -> None:
         while self._orders:
-            batch, self._orders = self._orders[:DURABLE_BATCH], self._orders[DURABLE_BATCH:]
+            waiting = [each for each in self._orders if not each[1].done()]
+            batch, self._orders = waiting[:DURABLE_BATCH], waiting[DURABLE_BATCH:]
             put = partial(self._node.outbox.put_many, [order for order, _ in batch])
             results: list[Outgoing | PqcIiotError]
             try:
                 results = await self._run(put)
             except PqcIiotError as error:
                 results = [error] * len(batch)
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            full = []
+            for each, result in zip(batch, results, strict=True):
+                if isinstance(result, QueueFullError):
+                    full.append(each)
+                elif not each[1].done():
+                    each[1].set_result(result)
+            self.start()
+            if full:
+                self._orders[:0] = full  # they keep their turn
+                await self._some_room()
+            if self._closed:
+                for _, future in self._orders:
+                    if not future.done():
+                        future.set_result(_not_accepted())
+                return
+
+    async def _some_room(self) -> None:
+        """Returns when a part of a full outbox has left. Not for each single frame: every
+        attempt asks for all that wait."""
+        length = len(self._node.outbox)
+        enough = max(0, length - max(1, min(WINDOW // 4, length // 8)))
+        while len(self._node.outbox) > enough and not self._closed:
+            await self._change()
 
     def start(self) -> None:
         """Publishes what waits, now and from now on."""
@@ -303,7 +318,6 @@ class Sending:
             await self._change()
 
     def _move(self) -> None:
-        self._left += 1
         self._changed.set()
 
     async def _change(self) -> None:
@@ -322,3 +336,7 @@ class Sending:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def _not_accepted() -> TransportError:
+    return TransportError("the bus was closed", hint="the message was not accepted")
