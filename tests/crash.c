@@ -11,6 +11,8 @@
  * folder's last fsync. Nothing that was only written survives there. After `forget_syncs(1)`
  * the disk says that it has synced, and has not.
  *
+ * `shift_clock(seconds)` moves the wall clock from where it really is.
+ *
  * `list_names(folder, to)` writes the names in a folder as they are kept in the mirror. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,6 +26,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 static long left, until_failure, may_fail, have_failed;
@@ -179,3 +183,27 @@ WRAP(int, rename, (const char *from, const char *to), (from, to), -1, from, )
 WRAP(int, renameat, RENAMEAT, (a, from, b, to), a, from, )
 WRAP(int, unlink, (const char *path), (path), -1, path, )
 WRAP(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags), fd, path, )
+
+static long shift;
+
+void shift_clock(long seconds) { shift = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = syscall(SYS_clock_gettime, clock, now);
+    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+        now->tv_sec += shift;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int result = syscall(SYS_gettimeofday, now, zone);
+    if (!result) now->tv_sec += shift;
+    return result;
+}
+
+time_t time(time_t *where) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (where) *where = now.tv_sec;
+    return now.tv_sec;
+}

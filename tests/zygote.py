@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import itertools
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pqc_iiot import Node, ReplayError
+from pqc_iiot import Incoming, Node, ReplayError, StateError
 from pqc_iiot._core import self_test
 from pqc_iiot.envelope import parse
 from pqc_iiot.freshness import Freshness
@@ -167,6 +168,57 @@ def live(folder: str, journal: str, frames: str, bundle: str) -> None:
     done.write("closed")
 
 
+def endure(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A life on a disk that fails: every refusal is a typed one, is tried once more, and then
+    the device goes on with what comes next."""
+    done = Journal(Path(journal))
+
+    def attempt(word: str, step: Callable[[], object]) -> object:
+        for _ in range(2):
+            try:
+                result = step()
+            except StateError as error:
+                done.write("refused", error.code)
+            except ReplayError as error:
+                # Its number came onto the disk in spite of what the disk said.
+                done.write("refused", error.code)
+                return None
+            else:
+                done.write(word, result)
+                return result
+        return None
+
+    node: list[Node] = []
+    attempt("opened", lambda: node.append(Node.open(folder)))
+    if not node:
+        return
+    device = node[0]
+    for line in Path(frames).read_text().split():
+        incoming = Incoming(bytes.fromhex(line), "line1/temp")
+        attempt("accepted", lambda: device.open(incoming.frame, context="line1/temp").sequence)  # noqa: B023
+        attempt("sealed", lambda: parse(device.seal(b"x", to="sensor")).sequence)
+    attempt("outbox", lambda: device.outbox.put(b"x", to="sensor").number)
+    if attempt("approved", lambda: device.peers.add_approved(Path(bundle).read_bytes()).name):
+        attempt("revoked", lambda: device.peers.revoke("press")[0].name)
+    attempt("rotated", lambda: str(device.rotate().fingerprint.hex()))
+    attempt("closed", device.close)
+
+
+def travel_in_time(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A life with a clock that stands at 1970 and later jumps."""
+    library = ctypes.CDLL(None)
+    library.shift_clock(ctypes.c_long(-int(time.time())))
+    assert time.time() < 86400
+    write, jumps = Journal.write, itertools.cycle((4_000_000_000, -1_000_000_000, 50))
+
+    def then_jump(self: Journal, *words: object) -> None:
+        write(self, *words)
+        library.shift_clock(ctypes.c_long(next(jumps)))
+
+    Journal.write = then_jump  # type: ignore[method-assign]
+    live(folder, journal, frames, bundle)
+
+
 def deliver_first(folder: str, journal: str, frames: str, bundle: str) -> None:
     """A wrong order on purpose: a message is handed over, then its number is committed."""
     late: list[Freshness] = []
@@ -222,6 +274,8 @@ JOBS: dict[str, Callable[..., None]] = {
         live_with_queues,
         create,
         recover,
+        endure,
+        travel_in_time,
         deliver_first,
         rename_before_sync,
     )

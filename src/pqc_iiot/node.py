@@ -50,6 +50,7 @@ from .state import (
 )
 from .status import Status, status_of
 from .suites import DEFAULT_SUITE
+from .trail import require_log
 from .witness import Witness
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class Node:
         encoded = envelope.encode_context(context)
         try:
             with self._lock:
+                require_log(self.audit, self.policy)
                 if len(payload) > self.policy.max_payload:
                     raise InvalidInputError(
                         f"the payload has {len(payload)} bytes,"
@@ -228,6 +230,7 @@ class Node:
             self.inbox.check_room()
         begin = perf_counter() if self.meter is not None else 0.0
         try:
+            require_log(self.audit, self.policy)
             admitted = [self._attempt(self._reception.admit, incoming) for incoming in frames]
             with self._lock:
                 results = self._accept_all(admitted, durable)

@@ -32,7 +32,9 @@ class Policy:
     reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
     still accepted for after the first frame under its new ones. Inbox and outbox take no
     more at so many messages or bytes; a frame that has waited in the outbox for
-    `outbox_age` seconds is given up.
+    `outbox_age` seconds is given up. With `audit_required` nothing is sealed or opened while
+    the audit log cannot be written; without it protection goes on, and the log says later
+    what it has missed.
     """
 
     trust: Trust = Trust.STRICT
@@ -47,9 +49,15 @@ class Policy:
     outbox_messages: int = 100_000
     outbox_bytes: int = 64 << 20
     outbox_age: int = 7 * 24 * 3600
+    audit_required: bool = False
 
     def __post_init__(self) -> None:
-        for name, kind in (("trust", Trust), ("suites", str), ("min_custody", Custody)):
+        for name, kind in (
+            ("trust", Trust),
+            ("suites", str),
+            ("min_custody", Custody),
+            ("audit_required", bool),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise InvalidInputError(f"{name} must be a {kind.__name__}")
         if self.suites not in SUITE_POLICIES:
@@ -83,7 +91,11 @@ class Policy:
     def encode(self) -> bytes:
         """For the store."""
         values = dataclasses.asdict(self)
-        values.update(trust=self.trust.value, min_custody=int(self.min_custody))
+        values.update(
+            trust=self.trust.value,
+            min_custody=int(self.min_custody),
+            audit_required=int(self.audit_required),
+        )
         return cose.dumps(values)
 
     @classmethod
@@ -91,6 +103,11 @@ class Policy:
         """Undoes `encode`; `StateTamperedError` for anything else."""
         match cose.loads(data, 1024, "the policy", StateTamperedError):
             case {"trust": str(trust), "min_custody": int(custody), **rest}:
+                # One that an older version has stored lacks what is new: the default then.
+                required = rest.pop("audit_required", 0)
+                if required not in (0, 1):
+                    raise StateTamperedError("the policy has another shape")
+                rest["audit_required"] = bool(required)
                 try:
                     return cls(trust=Trust(trust), min_custody=Custody(custody), **rest)  # type: ignore[arg-type]
                 except (TypeError, ValueError, PqcIiotError) as cause:

@@ -18,6 +18,7 @@ from .keystore import Keystore, Peer, PeerState
 from .message import Message
 from .session import Delivered, Limits, Outcome, Refused, Sessions
 from .state import State
+from .trail import require_log
 
 _TRUSTED = (PeerState.APPROVED, PeerState.PINNED)
 
@@ -79,6 +80,7 @@ class NodeSessions:
             state = self._state()
             policy = state.keystore.policy
             try:
+                require_log(state.audit, policy)
                 if len(payload) > policy.max_payload:
                     raise InvalidInputError(
                         f"the payload has {len(payload)} bytes, policy allows {policy.max_payload}"
@@ -97,7 +99,9 @@ class NodeSessions:
         """Takes a frame that arrived on a topic or, with None, in this device's inbox. Each
         refusal leaves one audit event, and is among the outcomes."""
         with self._lock:
-            if len(frame) > self._state().keystore.policy.max_payload + MAX_OVERHEAD:
+            state = self._state()
+            require_log(state.audit, state.keystore.policy)
+            if len(frame) > state.keystore.policy.max_payload + MAX_OVERHEAD:
                 self._refused(InvalidFrameError(f"the frame has {len(frame)} bytes, too many"))
                 return
             self._sessions.receive(now, frame, context)

@@ -15,10 +15,11 @@ from .account import account
 from .audit import AuditLog
 from .audit.limit import Limiter
 from .bundle import MAX_BUNDLE_SIZE, Bundle, parse_bundle
-from .errors import PqcIiotError, SelfTestError, UnsafePermissionsError
+from .errors import PqcIiotError, SelfTestError, StateError, UnsafePermissionsError
 from .folder import StateFolder, permission_problems
 from .identity import BUNDLE_FILE, Identity
 from .keystore import Listener, Peer
+from .policy import Policy
 
 if TYPE_CHECKING:
     from .audit.sinks import AuditSettings, Sinks
@@ -72,6 +73,15 @@ def run_self_test(audit: AuditLog) -> None:
     """Every primitive's known answers; `SelfTestError`, which the caller logs."""
     self_test()
     audit.emit("self_test_passed")
+
+
+def require_log(audit: AuditLog, policy: Policy) -> None:
+    """Raises `StateError` where policy demands a log and it cannot be written."""
+    if policy.audit_required and (error := audit.failing):
+        raise StateError(
+            f"policy demands an audit log, and it cannot be written: {error}",
+            hint="check free space and permissions, or: pqc-iiot policy set --no-audit-required",
+        )
 
 
 def emit_failure(audit: AuditLog, error: PqcIiotError, folder: Path) -> None:

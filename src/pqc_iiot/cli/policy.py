@@ -62,6 +62,13 @@ def set_(
     outbox_age: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="After which these are given up.")
     ] = None,
+    audit_required: Annotated[
+        bool | None,
+        typer.Option(
+            "--audit-required/--no-audit-required",
+            help="Stop protecting while the audit log cannot be written, or go on.",
+        ),
+    ] = None,
 ) -> None:
     """Changes what is given, and shows the policy."""
     changes: dict[str, Trust | Custody | str | int | None] = {
@@ -77,6 +84,7 @@ def set_(
         "outbox_messages": outbox_messages,
         "outbox_bytes": outbox_bytes,
         "outbox_age": outbox_age,
+        "audit_required": audit_required,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:

@@ -13,6 +13,7 @@ cut off by somebody after an unclean end, looks like a crash (docs/durability.md
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import struct
@@ -228,6 +229,8 @@ class Journal:
         length = _LENGTH.pack(len(sealed), len(sealed) ^ _ONES)
         whole = b"".join((header, length, sealed))
         try:
+            if not os.fstat(fd).st_nlink:  # it could be written, and nobody would find it
+                raise FileNotFoundError(errno.ENOENT, "it was removed while the device was running")
             view = memoryview(whole)
             while view:
                 view = view[os.write(fd, view) :]
