@@ -58,7 +58,7 @@ def _bundles(count: int) -> Iterator[Bundle]:
         yield make_bundle(f"sensor-{number}", _Keys(signer), 1)
 
 
-def _fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
+def fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
     """A device with so many approved peers, each heard once: their names and key ids."""
     with Node.create(folder, name="hub", provider=_PROVIDER) as node:
         assert node._state is not None
@@ -78,7 +78,7 @@ def _fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
 
 def measure_peers(folder: Path, count: int = PEERS, rounds: int = 7) -> list[Row]:
     """Start-up in seconds, look-ups in microseconds."""
-    known = _fill(folder, count)
+    known = fill(folder, count)
     rng = random.Random(1)
     starts, by_kid, by_name, cached = [], [], [], []
     for _ in range(rounds):

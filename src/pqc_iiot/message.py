@@ -36,8 +36,8 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A frame as a transport brings it. `redelivered`: the transport says that it may
-    have brought it before (retained, or sent again); this only ever makes a refusal quieter. `transport`
-    is the transport's name, for the log."""
+    have brought it before (retained, or sent again); this only ever makes a refusal quieter.
+    `transport` is the transport's name, for the log."""
 
     frame: bytes
     context: str

@@ -33,8 +33,8 @@ _Values: TypeAlias = "list[int | str | bytes]"
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
     """What waits, for how many seconds the oldest of it, and what it cost since the device
-    was opened: commits of the journal with their mean and longest time in microseconds,
-    fsyncs, bytes written. `expired` and `refused` count what was given up."""
+    was opened: commits of the journal with their mean and longest time in microseconds and all
+    of it in seconds, fsyncs, bytes written. `expired` and `refused` count what was given up."""
 
     inbox: int
     inbox_bytes: int
@@ -48,6 +48,7 @@ class QueueStatus:
     commits: int
     commit_mean: int
     commit_max: int
+    commit_total: float
     fsyncs: int
     fsyncs_per_message: float
     written: int
@@ -283,6 +284,7 @@ class Queues:
                 commits=stats.commits,
                 commit_mean=round(self._total / max(self._commits, 1) * 1e6),
                 commit_max=round(self._longest * 1e6),
+                commit_total=round(self._total, 6),
                 fsyncs=stats.fsyncs,
                 fsyncs_per_message=stats.fsyncs / max(self._messages, 1),
                 written=stats.written,
