@@ -23,8 +23,11 @@ from foreign import Foreign
 from power import Moment, Power
 from pqc_iiot import DuplicateError, Node, PeerState, Policy, PqcIiotError
 from pqc_iiot.audit import verify
+from pqc_iiot.backup import JUMP
 from pqc_iiot.envelope import parse
 from pqc_iiot.errors import StateError
+from pqc_iiot.providers import software
+from pqc_iiot.providers.passphrase import from_file
 from zygote import Zygote, entries
 
 SEEDS = int(os.environ.get("PQC_IIOT_TORN", "1"))
@@ -194,6 +197,36 @@ def test_a_recovery_at_every_point(template: Path, power: Power) -> None:
     counted(power, power.moments("recover", template, seeds=SEEDS), check, "a recovery")
 
 
+def test_a_restoration_at_every_point(
+    pair: Pair, tmp_path: Path, power: Power, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there as a whole, or there is no device: the backup is still good for another."""
+    monkeypatch.setattr(software, "_PASSPHRASE_COST", software._RANDOM_COST)
+    secret, backup, template = (tmp_path / name for name in ("secret", "backup", "template"))
+    secret.touch(0o600)
+    secret.write_text("correct horse battery")
+    backup.write_bytes(pair.plc.backup(from_file(secret)))
+    template.mkdir()
+    ends = set()
+
+    def check(moment: Moment) -> None:
+        done = entries(moment.folder / "journal")
+        try:
+            with Node.open(moment.folder / "device") as plc:
+                assert (plc.bundle.serial, plc.peers.counts()) == (2, (1, 0))
+                assert parse(plc.seal(b"x", to="sensor")).sequence > JUMP
+                assert not done or plc.bundle.fingerprint.hex() == done[0][1]
+                ends.add("restored")
+        except StateError as error:
+            assert not done
+            assert "there is no" in str(error)  # noqa: PT017 - either is right
+            ends.add("none")
+
+    moments = power.moments("restore", template, backup, secret, seeds=SEEDS)
+    counted(power, moments, check, "a restoration")
+    assert ends == {"restored", "none"}
+
+
 # The harness itself: neither a wrong order passes nor a disk that forgets
 
 
@@ -212,5 +245,5 @@ def test_a_disk_that_ignores_fsync_is_found(
 ) -> None:
     frames, files = life
     moments = power.moments("live", template, *files, forget_syncs=1)
-    with pytest.raises(AssertionError, match="forgetful, point [0-9]+, disk (cut|torn)"):
+    with pytest.raises(AssertionError, match=r"forgetful, point [0-9]+, disk (cut|torn)"):
         counted(power, moments, lambda moment: check_life(moment, frames), "forgetful")

@@ -265,6 +265,18 @@ def recover(folder: str, journal: str) -> None:
     node.close()
 
 
+def restore(folder: str, journal: str, backup: str, passphrase: str) -> None:
+    """Restores a device."""
+    from pqc_iiot.providers import passphrase as source
+    from pqc_iiot.providers import software
+
+    software._PASSPHRASE_COST = software._RANDOM_COST  # one process for each crash point
+    data, secret = Path(backup).read_bytes(), source.from_file(passphrase)
+    node = Node.restore(folder, data, secret, provider="software:insecure-plaintext-keys")
+    Journal(Path(journal)).write("restored", node.bundle.fingerprint.hex())
+    node.close()
+
+
 JOBS: dict[str, Callable[..., None]] = {
     job.__name__: job
     for job in (
@@ -274,6 +286,7 @@ JOBS: dict[str, Callable[..., None]] = {
         live_with_queues,
         create,
         recover,
+        restore,
         endure,
         travel_in_time,
         deliver_first,
