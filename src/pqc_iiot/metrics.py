@@ -201,7 +201,7 @@ def _of_queues(queues: QueueStatus) -> Iterator[Metric]:
     age = [(("inbox",), queues.inbox_age), (("outbox",), queues.outbox_age)]
     yield _gauge("queue_age_seconds", "How long the oldest of a queue waits.", age, "queue")
     lost = [(("expired",), queues.expired), (("refused",), queues.refused)]
-    yield _counter("outbox_lost", "Messages for sending that were given up.", lost, "reason")
+    yield _counter("outbox_lost", "Messages for sending that were given up.", lost, "fate")
     for name, what, value in (
         ("queue_messages", "Messages put into a queue.", queues.messages),
         ("journal_commits", "Commits of the queues' journal.", queues.commits),
