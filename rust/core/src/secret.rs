@@ -90,8 +90,7 @@ impl Secret {
         let (nonce, rest) = out.split_at_mut(NONCE_LEN);
         rest.copy_from_slice(data);
         let nonce = array("the nonce", nonce)?;
-        let tag =
-            burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&self.0, nonce, aad, rest))?;
+        let tag = burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&self.0, nonce, aad, rest))?;
         out.extend_from_slice(&tag);
         Ok(out)
     }
