@@ -7,6 +7,7 @@ fingerprint of its own, and is read and verified like any other.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import statistics
@@ -65,7 +66,7 @@ def fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
         keystore, store = node._state.keystore, node._state.store
         freshness = node._state.freshness
         known, bundles = [], _bundles(count)
-        while batch := [bundle for bundle, _ in zip(bundles, range(500), strict=False)]:
+        while batch := list(itertools.islice(bundles, 500)):
             with store.transaction():
                 for bundle in batch:
                     keystore._put(_peer(bundle.name, PeerState.APPROVED, bundle))
