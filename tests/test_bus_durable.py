@@ -147,6 +147,27 @@ async def test_a_full_inbox_lets_the_network_wait(pair: Pair) -> None:
 
 
 @in_loop
+async def test_an_inbox_full_of_what_nobody_takes_is_told(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.plc.policy = Policy(inbox_messages=1)
+    broker = MemoryBroker()
+    async with Bus(pair.plc, broker.client("plc")) as bus, bus.listen("line1/#", durable=True):
+        await publish(broker, [pair.frame(b"1")])
+        await until(lambda: len(pair.plc.inbox) == 1)
+    async with (
+        Bus(pair.plc, broker.client("plc")) as bus,
+        bus.listen("line2/#", durable=True),
+    ):
+        await until(lambda: "nobody here listens to" in caplog.text)
+    async with (
+        Bus(pair.plc, broker.client("plc")) as bus,
+        bus.listen("line1/#", durable=True) as messages,
+    ):
+        assert text(await take(messages, 1)) == [b"1"]
+
+
+@in_loop
 async def test_a_closed_bus_ends_the_listener_after_what_waits(pair: Pair) -> None:
     broker = MemoryBroker()
     async with Bus(pair.plc, broker.client()) as bus:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -34,6 +35,7 @@ WINDOW = 256
 TICK = 1.0
 """Seconds between two looks for what has expired."""
 
+log = logging.getLogger("pqc_iiot.transports.durable")
 _T = TypeVar("_T")
 
 
@@ -71,6 +73,11 @@ class DurableListening(Listening):
             if self.wants(message.context):
                 self._waiting[message.id] = message
         self._grew.set()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to be taken, or being worked on."""
+        return bool(self._waiting) or self._current is not None
 
     def holds(self, message: Message) -> bool:
         """Whether it is still to be taken here."""
@@ -158,6 +165,8 @@ class Receiving:
     async def room(self) -> None:
         """Returns when the inbox takes more; until then the network has to wait."""
         while self.active and self.node.inbox.full:
+            if not any(listening.waits for listening in list(self._listeners)):
+                log.warning("the inbox is full of messages that nobody here listens to")
             self._room.clear()
             await self._room.wait()
 
