@@ -6,7 +6,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs fuzz model mutants clean
+.PHONY: help demo test lint bench soak docs fuzz model mutants clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ lint: ## Run ruff, mypy, rustfmt and clippy
 bench: ## Measure everything that the README states
 	@$(PYTHON) tools/bootstrap.py test
 	$(BIN)/python -m benchmarks
+
+soak: ## Send a million durable messages while everything is restarted at random
+	@$(PYTHON) tools/bootstrap.py test
+	@tools/need-packages mosquitto
+	$(BIN)/python -m benchmarks.soak
 
 docs: ## Render the API reference into site/
 	@$(PYTHON) tools/bootstrap.py docs

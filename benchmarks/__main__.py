@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pqc_iiot import bench
 
-from . import audit, audit_sinks, peers, startup
+from . import audit, audit_sinks, durability, peers, startup
 
 PARTS = (
     ("the envelope", bench.measure_envelope),
@@ -16,6 +16,7 @@ PARTS = (
     ("durable receive", bench.measure_durable),
     ("start-up", startup.measure_startup),
     ("100,000 peers", peers.measure_peers),
+    ("inbox and outbox", durability.measure_durability),
     ("the audit trail", audit.measure_audit),
     ("a flood of refusals", audit_sinks.measure_sinks),
 )

@@ -7,6 +7,7 @@ fingerprint of its own, and is read and verified like any other.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import statistics
@@ -58,14 +59,14 @@ def _bundles(count: int) -> Iterator[Bundle]:
         yield make_bundle(f"sensor-{number}", _Keys(signer), 1)
 
 
-def _fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
+def fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
     """A device with so many approved peers, each heard once: their names and key ids."""
     with Node.create(folder, name="hub", provider=_PROVIDER) as node:
         assert node._state is not None
         keystore, store = node._state.keystore, node._state.store
         freshness = node._state.freshness
         known, bundles = [], _bundles(count)
-        while batch := [bundle for bundle, _ in zip(bundles, range(500), strict=False)]:
+        while batch := list(itertools.islice(bundles, 500)):
             with store.transaction():
                 for bundle in batch:
                     keystore._put(_peer(bundle.name, PeerState.APPROVED, bundle))
@@ -78,7 +79,7 @@ def _fill(folder: Path, count: int) -> list[tuple[str, bytes]]:
 
 def measure_peers(folder: Path, count: int = PEERS, rounds: int = 7) -> list[Row]:
     """Start-up in seconds, look-ups in microseconds."""
-    known = _fill(folder, count)
+    known = fill(folder, count)
     rng = random.Random(1)
     starts, by_kid, by_name, cached = [], [], [], []
     for _ in range(rounds):

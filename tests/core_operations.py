@@ -89,7 +89,7 @@ def operations() -> dict[str, Callable[[], object]]:
         "Session.open": lambda: responder.open(b"topic", packet),
         "Session.open_genuine": lambda: responder.open_genuine(b"topic", genuine),
         "Session.open_many": lambda: responder.open_many([b"topic"], [more]),
-        "Session.received": lambda: responder.received(),
+        "Session.received": responder.received,
         "Session.seal": lambda: initiator.seal(b"topic", b"payload"),
         "Session.seal_many": lambda: initiator.seal_many([b"topic"], [b"payload"]),
         "SigPrivateKey.generate": lambda: SigPrivateKey.generate(FALCON_512.id),

@@ -1,14 +1,23 @@
-/* Preloaded, it stops a device wherever it could lose power.
+/* Preloaded, it stops a device wherever it could lose power, or lets its disk fail there.
  *
  * `crash_at(n)` ends the process by SIGKILL in front of the n-th call of its main thread that
  * changes a file; calls of other threads (the log's writer) do not count.
  *
+ * `fail_at(n, error, calls)` lets the n-th such call on the folder given to `keep_durable`
+ * fail with this errno, and those after it, `calls` in all; `failed()` tells how many did.
+ *
  * `keep_durable(root, mirror)` keeps in `mirror` what a disk that has just lost power would
  * hold of the folder `root`: of each file the content of its last fsync, and the names of the
- * folder's last fsync. Nothing that was only written survives there. */
+ * folder's last fsync. Nothing that was only written survives there. After `forget_syncs(1)`
+ * the disk says that it has synced, and has not.
+ *
+ * `shift_clock(seconds)` moves the wall clock from where it really is.
+ *
+ * `list_names(folder, to)` writes the names in a folder as they are kept in the mirror. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -17,13 +26,50 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
-static long left;
+static long left, until_failure, may_fail, have_failed;
+static int failure, forgetful;
 static char root[PATH_MAX], mirror[PATH_MAX];
 static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
 
 void crash_at(long calls) { left = calls; }
+
+void fail_at(long call, int error, long calls) {
+    until_failure = call;
+    failure = error;
+    may_fail = calls;
+}
+
+long failed(void) { return have_failed; }
+
+void forget_syncs(int forget) { forgetful = forget; }
+
+static int is_below_root(int fd, const char *path) {
+    char link[64], found[PATH_MAX];
+    if (!path) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(link, found, sizeof found - 1);
+        if (length < 0) return 0;
+        found[length] = 0;
+        path = found;
+    }
+    return *root && !strncmp(path, root, strlen(root));
+}
+
+static int fails(int fd, const char *path) {
+    if (!until_failure || syscall(SYS_gettid) != getpid() || !is_below_root(fd, path)) return 0;
+    if (until_failure > 1) {
+        until_failure--;
+        return 0;
+    }
+    if (have_failed >= may_fail) return 0;
+    have_failed++;
+    errno = failure;
+    return 1;
+}
 
 static void count(void) {
     if (left > 0 && syscall(SYS_gettid) == getpid() && --left == 0)
@@ -53,23 +99,34 @@ static void put(const char *name, int from, const char *text, size_t length) {
     syscall(SYS_renameat2, AT_FDCWD, beside, AT_FDCWD, path, 0);
 }
 
-static void keep_names(void) {
-    static char text[1 << 16];
+static size_t names_of(const char *path, char *text, size_t size) {
     size_t length = 0;
-    DIR *folder = opendir(root);
+    DIR *folder = opendir(path);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         if (entry->d_type != DT_REG) continue;
         char key[128];
         key_of(dirfd(folder), entry->d_name, key, sizeof key);
-        length += snprintf(text + length, sizeof text - length, "%s %s\n", key, entry->d_name);
+        length += snprintf(text + length, size - length, "%s %s\n", key, entry->d_name);
     }
     if (folder) closedir(folder);
-    put("names", -1, text, length);
+    return length;
+}
+
+static void keep_names(void) {
+    static char text[1 << 16];
+    put("names", -1, text, names_of(root, text, sizeof text));
+}
+
+void list_names(const char *folder, const char *to) {
+    static char text[1 << 16];
+    int fd = syscall(SYS_openat, AT_FDCWD, to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    syscall(SYS_write, fd, text, names_of(folder, text, sizeof text));
+    syscall(SYS_close, fd);
 }
 
 static int keep(int fd, int result) {
     char link[64], path[PATH_MAX], key[128], reopened[64];
-    if (result || !*root) return result;
+    if (result || !*root || forgetful) return result;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0 || strncmp(path, root, strlen(root))) return result;
@@ -102,23 +159,51 @@ void keep_durable(const char *new_root, const char *new_mirror) {
     keep_names();
 }
 
-#define WRAP(result, name, parameters, arguments, after)                  \
+#define WRAP(result, name, parameters, arguments, fd, path, after)        \
     result name parameters {                                              \
         static result (*real) parameters;                                 \
         if (!real) real = (result (*) parameters)dlsym(RTLD_NEXT, #name); \
         count();                                                          \
+        if (fails(fd, path)) return -1;                                   \
         return after(real arguments);                                     \
     }
 #define SYNCED(result) keep(fd, result)
+#define PWRITE (int fd, const void *data, size_t size, off_t at)
+#define PWRITE64 (int fd, const void *data, size_t size, off64_t at)
+#define RENAMEAT (int a, const char *from, int b, const char *to)
 
-WRAP(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), )
-WRAP(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at), )
-WRAP(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at), )
-WRAP(int, fsync, (int fd), (fd), SYNCED)
-WRAP(int, fdatasync, (int fd), (fd), SYNCED)
-WRAP(int, ftruncate, (int fd, off_t size), (fd, size), )
-WRAP(int, ftruncate64, (int fd, off64_t size), (fd, size), )
-WRAP(int, rename, (const char *from, const char *to), (from, to), )
-WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), )
-WRAP(int, unlink, (const char *path), (path), )
-WRAP(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags), )
+WRAP(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), fd, NULL, )
+WRAP(ssize_t, pwrite, PWRITE, (fd, data, size, at), fd, NULL, )
+WRAP(ssize_t, pwrite64, PWRITE64, (fd, data, size, at), fd, NULL, )
+WRAP(int, fsync, (int fd), (fd), fd, NULL, SYNCED)
+WRAP(int, fdatasync, (int fd), (fd), fd, NULL, SYNCED)
+WRAP(int, ftruncate, (int fd, off_t size), (fd, size), fd, NULL, )
+WRAP(int, ftruncate64, (int fd, off64_t size), (fd, size), fd, NULL, )
+WRAP(int, rename, (const char *from, const char *to), (from, to), -1, from, )
+WRAP(int, renameat, RENAMEAT, (a, from, b, to), a, from, )
+WRAP(int, unlink, (const char *path), (path), -1, path, )
+WRAP(int, unlinkat, (int fd, const char *path, int flags), (fd, path, flags), fd, path, )
+
+static long shift;
+
+void shift_clock(long seconds) { shift = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = syscall(SYS_clock_gettime, clock, now);
+    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+        now->tv_sec += shift;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int result = syscall(SYS_gettimeofday, now, zone);
+    if (!result) now->tv_sec += shift;
+    return result;
+}
+
+time_t time(time_t *where) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (where) *where = now.tv_sec;
+    return now.tv_sec;
+}

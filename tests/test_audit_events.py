@@ -8,6 +8,7 @@ import contextlib
 import http.server
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from devices import Pair, make
+from devices import PLAINTEXT, Pair, make
 from foreign import Foreign
 from pqc_iiot import Incoming, Node, Policy, _core, sinks
 from pqc_iiot.audit import EVENTS, AuditRecord, tail
@@ -447,6 +448,24 @@ def _sinks(pair: Pair) -> None:
     sinks.add_sink(plc_folder(pair), SinkConfig("file", f"file://{pair.folder}/copy.log"))
     sinks.check_sinks(plc_folder(pair))
     sinks.remove_sink(plc_folder(pair), "file")
+
+
+@causes("backup_made", "state_restored", "refused_cloned_identity")
+def _restore(pair: Pair) -> None:
+    file = pair.folder / "passphrase"
+    file.touch(0o600)
+    file.write_bytes(PASSPHRASE)
+    secret = from_file(file)
+    data = pair.plc.backup(secret)
+    with Node.restore(pair.folder / "restored", data, secret, provider=PLAINTEXT) as restored:
+        refused(lambda: pair.plc.peers.add(restored.bundle.encoded, transport="mqtt"))
+
+
+@causes("state_copied")
+def _copy(pair: Pair) -> None:
+    pair.plc.close()
+    shutil.copytree(plc_folder(pair), pair.folder / "copied")
+    Node.open(pair.folder / "copied").close()
 
 
 @causes("audit_heartbeat")

@@ -42,7 +42,8 @@ def plc(devices: Path, tmp_path: Path) -> str:
 def test_the_commands_are_these() -> None:
     assert set(commands()) == {
         "",
-        *("init", "id", "id show", "id export", "id rotate", "id retire", "recover"),
+        *("init", "id", "id show", "id export", "id rotate", "id retire", "recover", "backup"),
+        "restore",
         *("peer", "peer add", "peer pending", "peer approve", "peer list", "peer show"),
         *("peer revoke", "seal", "open", "send", "listen", "inspect", "status", "doctor"),
         *("policy", "policy show", "policy set", "audit", "audit tail", "audit verify"),

@@ -13,7 +13,7 @@ from command import PROGRAM, environment, pqc, words
 from devices import copy
 from pqc_iiot import Node
 from pqc_iiot.audit.checkpoint import Checkpoint
-from pqc_iiot.state import AUDIT_FILE
+from pqc_iiot.trail import AUDIT_FILE
 
 
 @pytest.fixture

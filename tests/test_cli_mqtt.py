@@ -72,6 +72,7 @@ def test_from_device_to_device(folder: Path, broker: Mosquitto) -> None:
         "fingerprint": fingerprint,
         "topic": "line1/temp",
         "sequence": 1,
+        "id": fingerprint[:16] + f"{1:016x}",
         "payload": "21.5",
         "encoding": "utf-8",
     }
@@ -283,3 +284,33 @@ def test_brokers_that_cannot_be_reached(folder: Path, access: str, code: int) ->
         assert (result.code, result.out) == (code, "")
         assert result.err.startswith("error: ")
         assert "secret-pw" not in result.err
+
+
+def test_what_was_shown_is_not_shown_again_and_the_rest_is(folder: Path, broker: Mosquitto) -> None:
+    subscribe(broker, "line1/#")
+    for payload in "123":
+        sensor(folder, broker, f"--topic line1/temp {payload}")
+    first = plc(folder, broker, "--topic 'line1/#' --count 1")
+    status = pqc(f"--state {folder}/plc status --json").data["queues"]
+    second = plc(folder, broker, "--topic 'line1/#' --count 2")
+    shown = [line.split()[-1] for line in (first.out + second.out).splitlines()]
+    assert shown == ["1", "2", "3"], first.err + second.err
+    assert status["inbox"] <= 2  # the broker has the others
+    assert pqc(f"--state {folder}/plc status --json").data["queues"]["inbox"] == 0
+
+
+def test_without_a_broker_durable_messages_wait(folder: Path, start: Start) -> None:
+    broker = start()
+    subscribe(broker, "line1/#")
+    broker.stop()
+    for number in (1, 2):
+        kept = sensor(folder, broker, f"--topic line1/temp --durable {number}")
+        assert (kept.code, kept.out) == (1, "")
+        assert f"{number} wait in the outbox" in kept.err
+    assert pqc(f"--state {folder}/sensor status --json").data["queues"]["outbox"] == 2
+    broker.start()
+    sent = sensor(folder, broker, "--topic line1/temp --durable 3")
+    assert (sent.code, sent.err) == (0, "1 sent to plc\n")
+    received = plc(folder, broker, "--topic 'line1/#' --count 3")
+    assert [line.split()[-1] for line in received.out.splitlines()] == ["1", "2", "3"]
+    assert pqc(f"--state {folder}/sensor status --json").data["queues"]["outbox"] == 0

@@ -316,6 +316,10 @@ class TestSecrets:
         nonce = bytes(12)
         blob = nonce + AESGCM(key).encrypt(nonce, PASSPHRASE, b"aad")
         assert holds(secret.unwrap(b"aad", blob), PASSPHRASE)
+        data = bytes(10_000)  # longer than any secret
+        blob = secret.encrypt(b"aad", data)
+        assert AESGCM(key).decrypt(blob[:12], blob[12:], b"aad") == data
+        assert secret.decrypt(b"aad", nonce + AESGCM(key).encrypt(nonce, data, b"aad")) == data
         seed = bytes(range(64))
         blob = nonce + AESGCM(key).encrypt(nonce, seed, b"kem")
         unwrapped = secret.unwrap_kem(b"kem", ML_KEM_768.id, blob)
@@ -364,12 +368,16 @@ class TestSecrets:
             lambda: kek.unwrap_kem(b"", ML_KEM_768_X25519.id, kek.wrap_kem(b"", kem)),
             lambda: kek.unwrap_sig(b"", FALCON_512.id, kek.wrap_sig(b"", sig)),
             lambda: Secret.random(16).wrap(b"", kek),
+            lambda: Secret.random(16).encrypt(b"", b""),
+            lambda: kek.decrypt(b"", bytes(27)),
         )
         for call in calls:
             with pytest.raises(InvalidInputError):
                 call()
         with pytest.raises(AuthenticationError):
             kek.unwrap_kem(b"other", ML_KEM_768.id, kek.wrap_kem(b"", kem))
+        with pytest.raises(AuthenticationError):
+            kek.decrypt(b"other", kek.encrypt(b"", b"data"))
 
     @settings(max_examples=200, deadline=None)
     @given(number=st.integers(-(1 << 70), 1 << 70), data=st.binary(max_size=200))
@@ -377,6 +385,7 @@ class TestSecrets:
         kek = Secret.random()
         for call in (
             lambda: kek.unwrap(data, data),
+            lambda: kek.decrypt(data, data),
             lambda: kek.unwrap_kem(data, number, data),
             lambda: kek.unwrap_sig(data, number, data),
             lambda: KemPublicKey(number, data),

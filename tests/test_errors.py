@@ -29,6 +29,8 @@ def test_codes_are_stable() -> None:
             "error": 1,
             "invalid_input": 2,
             "transport": 1,
+            "broker_refused": 1,
+            "queue_full": 1,
             "invalid_frame": 3,
             "wrong_recipient": 3,
             "invalid_bundle": 3,
@@ -55,7 +57,7 @@ def test_codes_are_stable() -> None:
 
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.code)
 def test_security_errors_leave_an_event(error: type[PqcIiotError]) -> None:
-    silent = {"error", "invalid_input", "transport", "provider"}
+    silent = {"error", "invalid_input", "transport", "provider", "broker_refused", "queue_full"}
     silent.add("state_locked")  # the log belongs to the process that has the lock
     assert (error.code in BY_REASON) == (error.code not in silent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +25,25 @@ policies = st.builds(
     max_pending=st.integers(1, 4096),
     sequence_block=st.integers(1, 1 << 20),
     rotation_overlap=st.integers(0, 1 << 32),
+    inbox_messages=st.integers(1, 1 << 24),
+    inbox_bytes=st.integers(1, 1 << 36),
+    outbox_messages=st.integers(1, 1 << 24),
+    outbox_bytes=st.integers(1, 1 << 36),
+    outbox_age=st.integers(1, 1 << 32),
 )
 
 
 @given(policies)
 def test_what_is_stored_is_read_again(policy: Policy) -> None:
     assert Policy.decode(policy.encode()) == policy
+
+
+def test_one_that_an_older_version_has_stored_gets_the_limits_of_the_queues() -> None:
+    policy = Policy(max_pending=9)
+    values = cbor2.loads(policy.encode())
+    older = {name: value for name, value in values.items() if "box" not in name}
+    assert len(values) - len(older) == 5
+    assert Policy.decode(dumps(older)) == policy
 
 
 def test_the_default_is_strict() -> None:
@@ -49,6 +63,11 @@ def test_the_default_is_strict() -> None:
         {"sequence_block": 1 << 21},
         {"rotation_overlap": -1},
         {"rotation_overlap": (1 << 32) + 1},
+        {"inbox_messages": 0},
+        {"inbox_bytes": 0},
+        {"outbox_messages": (1 << 24) + 1},
+        {"outbox_bytes": (1 << 36) + 1},
+        {"outbox_age": 0},
         {"max_payload": 1.5},
         {"max_payload": "1"},
         {"max_payload": None},

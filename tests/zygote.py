@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import itertools
 import json
 import os
 import random
@@ -19,11 +20,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from pqc_iiot import Node, ReplayError
+from pqc_iiot import Incoming, Node, ReplayError, StateError
 from pqc_iiot._core import self_test
 from pqc_iiot.envelope import parse
+from pqc_iiot.freshness import Freshness
 
 KILLED = -signal.SIGKILL
+OUT_OF_REACH = 7
+"""Status of a job that came to its end without having reached the call that was to fail."""
 
 
 class Journal:
@@ -55,10 +59,12 @@ class Zygote:
             env=environment,
         )
 
-    def start(self, job: str, *arguments: object, crash_at: int = 0) -> int:
-        """Starts a job in a child: its process id. `crash_at` needs the preloaded library."""
+    def start(self, job: str, *arguments: object, **inject: int | tuple[int, ...]) -> int:
+        """Starts a job in a child: its process id. `inject` are functions of the preloaded
+        library and their arguments, such as `crash_at=7`; with any of them, what is durable
+        of the job's first argument, a folder, is kept in `mirror` beside it."""
         assert self._process.stdin is not None
-        call = [job, crash_at, *map(str, arguments)]
+        call = [job, inject, *map(str, arguments)]
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
         return self._answer()
@@ -71,9 +77,9 @@ class Zygote:
         """The exit status of the child; minus the signal that ended it."""
         return self._answer()
 
-    def run(self, job: str, *arguments: object, crash_at: int = 0) -> int:
+    def run(self, job: str, *arguments: object, **inject: int | tuple[int, ...]) -> int:
         """Starts a job and waits for its end."""
-        self.start(job, *arguments, crash_at=crash_at)
+        self.start(job, *arguments, **inject)
         self.wait_until_open()
         return self.wait()
 
@@ -162,6 +168,90 @@ def live(folder: str, journal: str, frames: str, bundle: str) -> None:
     done.write("closed")
 
 
+def endure(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A life on a disk that fails: every refusal is a typed one, is tried once more, and then
+    the device goes on with what comes next."""
+    done = Journal(Path(journal))
+
+    def attempt(word: str, step: Callable[[], object]) -> object:
+        for _ in range(2):
+            try:
+                result = step()
+            except StateError as error:
+                done.write("refused", error.code)
+            except ReplayError as error:
+                # Its number came onto the disk in spite of what the disk said.
+                done.write("refused", error.code)
+                return None
+            else:
+                done.write(word, result)
+                return result
+        return None
+
+    node: list[Node] = []
+    attempt("opened", lambda: node.append(Node.open(folder)))
+    if not node:
+        return
+    device = node[0]
+    for line in Path(frames).read_text().split():
+        incoming = Incoming(bytes.fromhex(line), "line1/temp")
+        attempt("accepted", lambda: device.open(incoming.frame, context="line1/temp").sequence)  # noqa: B023
+        attempt("sealed", lambda: parse(device.seal(b"x", to="sensor")).sequence)
+    attempt("outbox", lambda: device.outbox.put(b"x", to="sensor").number)
+    if attempt("approved", lambda: device.peers.add_approved(Path(bundle).read_bytes()).name):
+        attempt("revoked", lambda: device.peers.revoke("press")[0].name)
+    attempt("rotated", lambda: str(device.rotate().fingerprint.hex()))
+    attempt("closed", device.close)
+
+
+def travel_in_time(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A life with a clock that stands at 1970 and later jumps."""
+    library = ctypes.CDLL(None)
+    library.shift_clock(ctypes.c_long(-int(time.time())))
+    assert time.time() < 86400
+    write, jumps = Journal.write, itertools.cycle((4_000_000_000, -1_000_000_000, 50))
+
+    def then_jump(self: Journal, *words: object) -> None:
+        write(self, *words)
+        library.shift_clock(ctypes.c_long(next(jumps)))
+
+    Journal.write = then_jump  # type: ignore[method-assign]
+    live(folder, journal, frames, bundle)
+
+
+def deliver_first(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A wrong order on purpose: a message is handed over, then its number is committed."""
+    late: list[Freshness] = []
+    commit = Freshness.commit
+
+    def put_off(self: Freshness) -> None:
+        late.append(self)
+
+    Freshness.commit = put_off  # type: ignore[method-assign]
+    write = Journal.write
+
+    def then_commit(self: Journal, *words: object) -> None:
+        write(self, *words)
+        while late:
+            commit(late.pop())
+
+    Journal.write = then_commit  # type: ignore[method-assign]
+    live(folder, journal, frames, bundle)
+
+
+def rename_before_sync(folder: str, journal: str, frames: str, bundle: str) -> None:
+    """A mistake on purpose: files are renamed over others before their content is synced."""
+    os.fsync = lambda _: None  # type: ignore[assignment]
+    live(folder, journal, frames, bundle)
+
+
+def live_with_queues(folder: str, journal: str, frames: str, kind: str) -> None:
+    """One life of a device with inbox and outbox; see there."""
+    import queue_lives
+
+    queue_lives.live(folder, Journal(Path(journal)).write, frames, kind)
+
+
 def create(folder: str, journal: str) -> None:
     """Makes a device."""
     Node.create(folder, name="new", provider="software:insecure-plaintext-keys", suite=3).close()
@@ -175,8 +265,33 @@ def recover(folder: str, journal: str) -> None:
     node.close()
 
 
+def restore(folder: str, journal: str, backup: str, passphrase: str) -> None:
+    """Restores a device."""
+    from pqc_iiot.providers import passphrase as source
+    from pqc_iiot.providers import software
+
+    software._PASSPHRASE_COST = software._RANDOM_COST  # one process for each crash point
+    data, secret = Path(backup).read_bytes(), source.from_file(passphrase)
+    node = Node.restore(folder, data, secret, provider="software:insecure-plaintext-keys")
+    Journal(Path(journal)).write("restored", node.bundle.fingerprint.hex())
+    node.close()
+
+
 JOBS: dict[str, Callable[..., None]] = {
-    job.__name__: job for job in (seal_for_ever, open_for_ever, live, create, recover)
+    job.__name__: job
+    for job in (
+        seal_for_ever,
+        open_for_ever,
+        live,
+        live_with_queues,
+        create,
+        recover,
+        restore,
+        endure,
+        travel_in_time,
+        deliver_first,
+        rename_before_sync,
+    )
 }
 
 
@@ -190,20 +305,24 @@ def main() -> None:
     self_test()
     library = ctypes.CDLL(sys.argv[1]) if sys.argv[1] else None
     for line in sys.stdin:
-        job, crash_at, *arguments = json.loads(line)
+        job, inject, *arguments = json.loads(line)
         heard, _ready = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                if library and crash_at:
+                if library and inject:
                     mirror = Path(arguments[0]).with_name("mirror")
                     library.keep_durable(arguments[0].encode(), str(mirror).encode())
-                    library.crash_at(ctypes.c_long(crash_at))
+                    for function, values in inject.items():
+                        numbers = values if isinstance(values, list) else [values]
+                        getattr(library, function)(*map(ctypes.c_long, numbers))
                 JOBS[job](*arguments)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
-            os._exit(0)
+            os._exit(
+                OUT_OF_REACH if library and "fail_at" in inject and not library.failed() else 0
+            )
         print(child, flush=True)
         os.close(_ready)
         print(len(os.read(heard, 1)), flush=True)

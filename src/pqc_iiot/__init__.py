@@ -14,6 +14,7 @@ from __future__ import annotations
 from .bundle import Bundle, format_fingerprint
 from .errors import (
     AuthenticationError,
+    BrokerRefusedError,
     DuplicateError,
     InvalidBundleError,
     InvalidFrameError,
@@ -22,6 +23,7 @@ from .errors import (
     PolicyError,
     PqcIiotError,
     ProviderError,
+    QueueFullError,
     ReplayError,
     RevokedPeerError,
     StateError,
@@ -29,12 +31,13 @@ from .errors import (
     UnknownPeerError,
 )
 from .keystore import Peer, PeerState, TofuWarning
-from .message import Incoming, Message
+from .message import Incoming, Message, Outgoing
 from .node import Node
 from .policy import Policy, SessionUse, Trust
 
 __all__ = [
     "AuthenticationError",
+    "BrokerRefusedError",
     "Bundle",
     "DuplicateError",
     "Incoming",
@@ -43,6 +46,7 @@ __all__ = [
     "InvalidInputError",
     "Message",
     "Node",
+    "Outgoing",
     "Peer",
     "PeerKeyChangedError",
     "PeerState",
@@ -50,6 +54,7 @@ __all__ = [
     "PolicyError",
     "PqcIiotError",
     "ProviderError",
+    "QueueFullError",
     "ReplayError",
     "RevokedPeerError",
     "SessionUse",

@@ -175,6 +175,16 @@ class Secret:
     def verify_mac(self, data: bytes, tag: bytes) -> bool:
         """Tell in constant time whether `tag` is `mac(data)`; False for another length."""
 
+    def encrypt(self, aad: bytes, data: bytes) -> bytes:
+        """Encrypt `data` under this 32-byte key, bound to `aad`: for what is no key.
+
+        Returns a random nonce (12), the AES-256-GCM ciphertext and its tag (16). Raises
+        `InvalidInputError` if this secret is not 32 bytes.
+        """
+
+    def decrypt(self, aad: bytes, blob: bytes) -> bytes:
+        """Undo `encrypt`; raises as `unwrap` does, without an upper length."""
+
     def wrap(self, aad: bytes, other: Secret) -> bytes:
         """Encrypt `other` under this 32-byte key, bound to `aad`.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import cose
 from ._core import KemPublicKey, SigPublicKey
 from .errors import InvalidBundleError, InvalidInputError, PolicyError
-from .providers import KeySet
+from .providers import KeySet, SigningKey
 from .suites import ENVELOPE_ALG_BASE, Suite, get_suite
 
 MAX_BUNDLE_SIZE = 16384
@@ -94,7 +94,7 @@ def parse_fingerprint(text: str) -> bytes:
 
 
 def make_bundle(
-    name: str, keys: KeySet, serial: int, previous: tuple[Bundle, KeySet] | None = None
+    name: str, keys: KeySet, serial: int, previous: tuple[Bundle, SigningKey] | None = None
 ) -> Bundle:
     """Makes and signs a bundle; with `previous`, the key set before signs as well."""
     own = fingerprint(keys.suite, keys.kem_public_key, keys.sig_public_key)
@@ -116,7 +116,7 @@ def make_bundle(
     return parse_bundle(cose.TAG_SIGN + message)
 
 
-def _signature(keys: KeySet, own: bytes, payload: bytes) -> list[object]:
+def _signature(keys: SigningKey, own: bytes, payload: bytes) -> list[object]:
     protected = cose.dumps({cose.ALG: keys.suite.sig.id, cose.KID: own[:KID_SIZE]})
     return [protected, {}, keys.sign(_to_be_signed(protected, payload))]
 

@@ -40,6 +40,18 @@ class TransportError(PqcIiotError):
     code = "transport"
 
 
+class BrokerRefusedError(TransportError):
+    """The broker is there and does not take this message."""
+
+    code = "broker_refused"
+
+
+class QueueFullError(PqcIiotError):
+    """Inbox or outbox have reached a limit of policy; nothing was put in."""
+
+    code = "queue_full"
+
+
 class InvalidFrameError(PqcIiotError):
     """Bytes from outside that are no frame of this protocol, or not one for us."""
 
@@ -104,6 +116,13 @@ class PeerKeyChangedError(PolicyError):
     """A known name with other keys: never accepted, under any policy."""
 
     code = "peer_key_changed"
+
+
+class ClonedIdentityError(PqcIiotError):
+    """A bundle that this device's keys signed and this device did not make."""
+
+    code = "cloned_identity"
+    exit_code = 3
 
 
 class StateError(PqcIiotError):

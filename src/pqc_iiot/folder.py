@@ -121,6 +121,15 @@ class StateFolder:
                 hint="check free space and permissions",
             ) from cause
 
+    def set_aside(self, name: str, suffix: str = "") -> None:
+        """Renames the file `name` + `suffix`, if there is one, to `name` + `.old` + `suffix`."""
+        path = self.path / f"{name}{suffix}"
+        try:
+            if path.exists():
+                path.replace(self.path / f"{name}.old{suffix}")
+        except OSError as cause:
+            raise StateError(f"{path} cannot be put aside: {cause.strerror}") from cause
+
     def close(self) -> None:
         """Gives the folder free; idempotent."""
         if self._lock is not None:

@@ -4,7 +4,8 @@ Out: numbers come from blocks whose upper edge is durable, in the store and then
 anchor, before the first number of the block is used; a crash skips numbers.
 In: the last number seen from each key set is durable before its message is delivered. A
 number at or below it is refused: quietly where it is the identical frame again, loudly
-where it is another.
+where it is another. It is durable in the store, or already in the journal together with its
+message and in the store later (`put_ahead`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,16 @@ class _Seen:
     last: int
     recent: OrderedDict[int, bytes]
 
+    def copy(self) -> _Seen:
+        return _Seen(self.first, self.last, self.recent.copy())
+
+    def add(self, sequence: int, digest: bytes) -> None:
+        self.first = self.first or sequence
+        self.last = sequence
+        self.recent[sequence] = digest
+        while len(self.recent) > RECENT:
+            self.recent.popitem(last=False)
+
 
 class Freshness:
     """The numbers of one device. Not thread-safe: the node takes turns."""
@@ -53,16 +64,18 @@ class Freshness:
             anchor.check(self._mark)
         self._next = self._mark.edge + 1
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
-        self._staged: set[bytes] = set()
+        self._staged: dict[bytes, _Seen] = {}
+        self._ahead: dict[bytes, _Seen] = {}
+        self._replayed: dict[bytes, list[tuple[int, bytes]]] = {}
         self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
 
     @staticmethod
-    def initialise(store: Store, anchor: Anchor | None) -> None:
-        """The first mark of a new device."""
+    def initialise(store: Store, anchor: Anchor | None, edge: int = 0) -> None:
+        """The first mark of a new device, whose numbers start above `edge`."""
         with store.transaction():
-            store.put(META, Row(_MARK, cose.dumps([0, 0])))
+            store.put(META, Row(_MARK, cose.dumps([0, edge])))
         if anchor:
-            anchor.write(Mark(0, 0))
+            anchor.write(Mark(0, edge))
 
     def _load_mark(self) -> Mark:
         row = self._store.get(META, _MARK)
@@ -114,23 +127,17 @@ class Freshness:
         )
 
     def stage(self, sender: bytes, sequence: int, digest: bytes) -> None:
-        """Takes an authenticated number; durable, and to be relied on, after `commit`."""
-        seen = self._load(sender)
-        seen.first = seen.first or sequence
-        seen.last = sequence
-        seen.recent[sequence] = digest
-        while len(seen.recent) > RECENT:
-            seen.recent.popitem(last=False)
-        self._staged.add(sender)
+        """Takes an authenticated number; durable, and to be relied on, after `commit` (or
+        after `settle`, where the journal has it)."""
+        seen = self._staged.get(sender)
+        if seen is None:
+            seen = self._staged[sender] = self._load(sender).copy()
+        seen.add(sequence, digest)
 
     def put_staged(self) -> None:
         """Writes what is staged; call it inside a transaction of the store."""
-        for sender in self._staged:
-            seen = self._seen[sender]
-            recent = b"".join(
-                number.to_bytes(8, "big") + digest for number, digest in seen.recent.items()
-            )
-            self._store.put(SEEN, Row(sender, cose.dumps([seen.first, seen.last, recent])))
+        for sender, seen in self._staged.items():
+            self._put(sender, seen)
 
     def commit(self) -> None:
         """Makes what is staged durable, or forgets it and raises `StateError`."""
@@ -142,13 +149,40 @@ class Freshness:
         except BaseException:
             self.forget_staged()
             raise
+        for sender, seen in self._staged.items():
+            self._ahead.pop(sender, None)
+            self._keep(sender, seen)
         self._staged.clear()
 
     def forget_staged(self) -> None:
         """Takes back what is staged: those numbers have not been accepted."""
-        for sender in self._staged:
-            self._seen.pop(sender, None)
         self._staged.clear()
+
+    # In, by way of the journal
+
+    def replay(self, sender: bytes, sequence: int, digest: bytes) -> None:
+        """Takes a number that the journal has; before any other is asked for."""
+        self._replayed.setdefault(sender, []).append((sequence, digest))
+
+    def settle(self) -> None:
+        """What is staged is durable: the journal has it, the store does not yet."""
+        for sender, seen in self._staged.items():
+            self._seen.pop(sender, None)
+            self._ahead[sender] = seen
+        self._staged.clear()
+
+    def put_ahead(self) -> None:
+        """Writes what only the journal has; call it inside a transaction of the store."""
+        for sender in list(self._replayed):
+            self._load(sender)
+        for sender, seen in self._ahead.items():
+            self._put(sender, seen)
+
+    def forget_ahead(self) -> None:
+        """After `put_ahead` was committed: the store has everything."""
+        for sender, seen in self._ahead.items():
+            self._keep(sender, seen)
+        self._ahead.clear()
 
     def seen(self, sender: bytes) -> tuple[int, int]:
         """The first and the last number accepted from a key set; zeros without any."""
@@ -156,16 +190,33 @@ class Freshness:
         return seen.first, seen.last
 
     def _load(self, sender: bytes) -> _Seen:
+        seen = self._staged.get(sender) or self._ahead.get(sender)
+        if seen is not None:
+            return seen
         seen = self._seen.get(sender)
         if seen is not None:
             self._seen.move_to_end(sender)
             return seen
         row = self._store.get(SEEN, sender)
         seen = _Seen(0, 0, OrderedDict()) if row is None else _parse_seen(row.value)
-        self._seen[sender] = seen
-        while len(self._seen) > _CACHE and (oldest := next(iter(self._seen))) not in self._staged:
-            del self._seen[oldest]
+        replayed = self._replayed.pop(sender, None)
+        if replayed is None:
+            self._keep(sender, seen)
+            return seen
+        for sequence, digest in replayed:
+            if sequence > seen.last:  # else the store was written after the journal
+                seen.add(sequence, digest)
+        self._ahead[sender] = seen
         return seen
+
+    def _keep(self, sender: bytes, seen: _Seen) -> None:
+        self._seen[sender] = seen
+        while len(self._seen) > _CACHE:
+            self._seen.popitem(last=False)
+
+    def _put(self, sender: bytes, seen: _Seen) -> None:
+        recent = b"".join(number.to_bytes(8, "big") + d for number, d in seen.recent.items())
+        self._store.put(SEEN, Row(sender, cose.dumps([seen.first, seen.last, recent])))
 
     @property
     def mark(self) -> Mark:

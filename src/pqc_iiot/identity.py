@@ -29,6 +29,7 @@ from .providers import (
     KeySet,
     PassphraseSource,
     SecurityProvider,
+    SigningKey,
     open_provider,
 )
 from .suites import Suite, get_suite
@@ -76,16 +77,31 @@ class Identity:
         serial: int = 1,
     ) -> Identity:
         """Makes a new identity and writes it. `PolicyError` below `custody`."""
+        identity = cls.make(name, suite, uri, passphrase, custody, serial)
+        identity.write(folder)
+        return identity
+
+    @classmethod
+    def make(
+        cls,
+        name: str,
+        suite: Suite,
+        uri: str,
+        passphrase: PassphraseSource | None,
+        custody: Custody,
+        serial: int = 1,
+        previous: tuple[Bundle, SigningKey] | None = None,
+    ) -> Identity:
+        """A new identity, not yet written, signed by the keys that it succeeds, if any.
+        `PolicyError` below `custody`."""
         check_name(name)
         provider = open_provider(uri, None, passphrase)
         provider.require(suite, custody)
         storage_key = Secret.random(32)
         keys, blob = provider.generate(suite)
-        own = OwnKeys(keys, make_bundle(name, keys, serial), blob)
+        own = OwnKeys(keys, make_bundle(name, keys, serial, previous), blob)
         sealed = provider.seal(_STORAGE, storage_key)
-        identity = cls(uri, provider, storage_key, sealed, own)
-        identity.write(folder)
-        return identity
+        return cls(uri, provider, storage_key, sealed, own)
 
     @classmethod
     def load(cls, folder: StateFolder, passphrase: PassphraseSource | None) -> Identity:

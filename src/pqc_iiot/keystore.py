@@ -30,6 +30,7 @@ from .bundle import (
     parse_fingerprint,
 )
 from .errors import (
+    ClonedIdentityError,
     InvalidInputError,
     PeerKeyChangedError,
     RevokedPeerError,
@@ -86,6 +87,8 @@ class Keystore:
 
     def __init__(self, store: Store, policy: Policy, own: bytes, listener: Listener) -> None:
         self._store, self.policy, self.own, self._listener = store, policy, own, listener
+        self.own_bundles: tuple[Bundle, ...] = ()
+        """This device's current bundle, and the one before where its keys are still kept."""
         self._transport = ""
         self._states: tuple[int, Counter[str]] | None = None
         self.changes = 0
@@ -223,6 +226,7 @@ class Keystore:
         self.policy.require_suite(bundle.suite)
         if bundle.fingerprint == self.own:
             raise InvalidInputError("this is the device's own bundle")
+        self._refuse_own_successor(bundle)
         known, before = self._get(bundle.fingerprint), self._get(bundle.previous or b"")
         for peer in (known, before):
             if peer is not None and peer.state is PeerState.REVOKED:
@@ -231,6 +235,17 @@ class Keystore:
             return known
         current = self._current(before.name if before else bundle.name)
         return None if current is None else self._succeed(current, bundle)
+
+    def _refuse_own_successor(self, bundle: Bundle) -> None:
+        if bundle.fingerprint in {own.fingerprint for own in self.own_bundles}:
+            return
+        if any(endorsed_by(bundle, own) for own in self.own_bundles):
+            raise ClonedIdentityError(
+                f"another device has new keys for {bundle.name} that this device's keys signed",
+                hint="a backup was restored or the state folder was copied, and both are"
+                " alive: stop one of them",
+                peer=bundle.fingerprint.hex(),
+            )
 
     def _current(self, name: str) -> Peer | None:
         peers = [self._peer(row) for row in self._store.find(PEERS, name=name)]

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .bundle import KID_SIZE
+
+ENTRY_SIZE = 128
+"""What an entry of a queue is counted for beside its content, in bytes."""
+
 
 class Message(NamedTuple):
     """What `open` returns: verified, fresh, from a trusted peer.
@@ -23,14 +28,39 @@ class Message(NamedTuple):
     fingerprint: bytes
     session: bytes = b""
 
+    @property
+    def id(self) -> bytes:
+        """Names this message and no other, also when the inbox gives it again: the sender's
+        key id (8 bytes), the session, the number (8 bytes)."""
+        return self.fingerprint[:KID_SIZE] + self.session + self.sequence.to_bytes(8, "big")
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A frame as a transport brings it. `redelivered`: the transport says that it may
-    have brought it before (retained); this only ever makes a refusal quieter. `transport`
-    is the transport's name, for the log."""
+    have brought it before (retained, or sent again); this only ever makes a refusal quieter.
+    `transport` is the transport's name, for the log."""
 
     frame: bytes
     context: str
     redelivered: bool = False
     transport: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A frame in the outbox: its sequence `number`, the peer it is for, how it is to be
+    published, and since when it waits (by the device's own clock, in seconds)."""
+
+    number: int
+    to: str
+    context: str
+    frame: bytes
+    qos: int
+    retain: bool
+    since: int
+
+    @property
+    def size(self) -> int:
+        """Bytes for which it counts."""
+        return len(self.frame) + len(self.context) + ENTRY_SIZE

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .errors import InvalidInputError, StateError
 from .meter import BOUNDS, Durations, Meter
+from .queues import QueueStatus
 from .status import Status
 
 if TYPE_CHECKING:
@@ -144,8 +145,10 @@ class _Collector:
             peers = [((state.value,), n) for state, n in self._node.peers.states().items()]
             yield _gauge("peers", "Key sets on the allow-list, by state.", peers, "state")
         yield from _of_audit(status)
+        yield from _of_queues(status.queues)
         waiting = [((name,), count()) for name, count in list(meter.queues.items())]
         waiting.append((("audit",), status.audit.queue_depth))
+        waiting += [(("inbox",), status.queues.inbox), (("outbox",), status.queues.outbox)]
         yield _gauge("queue_depth", "Entries that wait in a queue.", waiting, "queue")
 
 
@@ -190,6 +193,25 @@ def _of_state(status: Status) -> Iterator[Metric]:
     yield _counter("state_rows", "Rows of the state written.", [((), store.rows)])
     memory = [(("locked",), status.memory.locked), (("unlocked",), status.memory.unlocked)]
     yield _gauge("secret_memory_bytes", "Memory that holds secrets.", memory, "kind")
+
+
+def _of_queues(queues: QueueStatus) -> Iterator[Metric]:
+    size = [(("inbox",), queues.inbox_bytes), (("outbox",), queues.outbox_bytes)]
+    yield _gauge("queue_bytes", "Bytes that wait in a queue.", size, "queue")
+    age = [(("inbox",), queues.inbox_age), (("outbox",), queues.outbox_age)]
+    yield _gauge("queue_age_seconds", "How long the oldest of a queue waits.", age, "queue")
+    lost = [(("expired",), queues.expired), (("refused",), queues.refused)]
+    yield _counter("outbox_lost", "Messages for sending that were given up.", lost, "fate")
+    for name, what, value in (
+        ("queue_messages", "Messages put into a queue.", queues.messages),
+        ("journal_commits", "Commits of the queues' journal.", queues.commits),
+        ("journal_fsyncs", "Synchronisations of the journal.", queues.fsyncs),
+        ("journal_written_bytes", "Bytes written to the journal.", queues.written),
+        ("journal_commit_seconds", "Time that commits took.", queues.commit_total),
+    ):
+        yield _counter(name, what, [((), value)])
+    longest = [((), queues.commit_max / 1e6)]
+    yield _gauge("journal_commit_longest_seconds", "The longest commit.", longest)
 
 
 def _of_audit(status: Status) -> Iterator[Metric]:

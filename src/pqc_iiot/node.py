@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import envelope
 from .audit import AuditLog
+from .backup import make_backup, restore_backup
 from .bundle import Bundle
 from .errors import (
     InvalidInputError,
@@ -26,9 +27,11 @@ from .errors import (
     ReplayError,
     StateError,
 )
+from .inbox import Inbox
 from .message import Incoming, Message
 from .meter import Meter
 from .opening import Open, Path
+from .outbox import Outbox
 from .peers import Peers
 from .policy import Policy
 from .providers import PassphraseSource
@@ -48,6 +51,7 @@ from .state import (
 )
 from .status import Status, status_of
 from .suites import DEFAULT_SUITE
+from .trail import require_log
 from .witness import Witness
 
 if TYPE_CHECKING:
@@ -86,6 +90,8 @@ class Node:
             self._check_usable,
             self.sessions.refresh,
         )
+        self.inbox = Inbox(self._usable_state, self._lock)
+        self.outbox = Outbox(self._usable_state, self._lock, self.seal, self._refused)
         self.witness = Witness(self._usable_state, self._lock, self.seal)
 
     # Making and opening
@@ -139,6 +145,25 @@ class Node:
         """
         return cls(recover_state(path, passphrase))
 
+    @classmethod
+    def restore(
+        cls: type[_AnyNode],
+        path: Path,
+        backup: bytes,
+        backup_passphrase: PassphraseSource | None,
+        *,
+        provider: str = "software:",
+        passphrase: PassphraseSource | None = None,
+    ) -> _AnyNode:
+        """Makes the device of a backup again, in an empty or new folder, with new keys that
+        the old ones signed: peers take its bundle as that of a rotation.
+
+        `provider` and `passphrase` are for the new keys, as for `create`; a signature key
+        that stayed in hardware is opened by `passphrase`, too. `InvalidInputError` for what
+        is no backup, `WrongPassphraseError` where it does not open; else as `create`.
+        """
+        return cls(restore_backup(path, backup, backup_passphrase, provider, passphrase))
+
     # Out
 
     def seal(self, payload: bytes, *, to: str, context: str = "", transport: str = "") -> bytes:
@@ -184,17 +209,24 @@ class Node:
             raise result
         return result
 
-    def open_many(self, frames: Iterable[Incoming]) -> list[Message | PqcIiotError]:
+    def open_many(
+        self, frames: Iterable[Incoming], *, durable: bool = False
+    ) -> list[Message | PqcIiotError]:
         """Opens frames in order, with one commit for all: a message or the refusal each.
 
-        `StateError` where the commit fails: then none of them has been accepted.
+        With `durable`, messages go into the `inbox` in the same commit, and stay there until
+        they are acknowledged; `QueueFullError` where it is full. `StateError` where the
+        commit fails: then none of them has been accepted.
         """
         self._check_usable()
+        if durable:
+            self.inbox.check_room()
         begin = perf_counter() if self.meter is not None else 0.0
         try:
+            require_log(self.audit, self.policy)
             admitted = [self._attempt(self._reception.admit, incoming) for incoming in frames]
             with self._lock:
-                results = self._accept_all(admitted)
+                results = self._accept_all(admitted, durable)
         except StateError as error:
             self._refused(error)
             raise
@@ -202,8 +234,10 @@ class Node:
             self.meter.took("open", begin)
         return results
 
-    def _accept_all(self, admitted: list[Admitted | PqcIiotError]) -> list[Message | PqcIiotError]:
-        self._check_usable()
+    def _accept_all(
+        self, admitted: list[Admitted | PqcIiotError], durable: bool
+    ) -> list[Message | PqcIiotError]:
+        state = self._usable_state()
         try:
             results = [
                 item
@@ -212,7 +246,15 @@ class Node:
                 for item in admitted
             ]
             begin = perf_counter()
-            self._freshness.commit()
+            if durable:
+                accepted = zip(admitted, results, strict=True)
+                state.queues.put(
+                    (result, item.digest)
+                    for item, result in accepted
+                    if isinstance(item, Admitted) and isinstance(result, Message)
+                )
+            else:
+                self._freshness.commit()
         except BaseException:
             self._freshness.forget_staged()
             raise
@@ -289,6 +331,12 @@ class Node:
         with self._lock:
             self._state = retire_keys(self._usable_state())
             self._reception.identity = self._state.identity
+
+    def backup(self, passphrase: PassphraseSource) -> bytes:
+        """Identity, policy and allow-list, encrypted under a passphrase of their own, for
+        `restore`. Keys in hardware stay there, and are restored only beside it."""
+        with self._lock:
+            return make_backup(self._usable_state(), passphrase)
 
     def reload(self) -> None:
         """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is

@@ -44,6 +44,11 @@ class Policy:
     reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
     still accepted for after the first frame under its new ones. `session_window` is how far
     behind the newest packet of a session another one may come (0: strict order).
+    Inbox and outbox take no
+    more at so many messages or bytes; a frame that has waited in the outbox for
+    `outbox_age` seconds is given up. With `audit_required` nothing is sealed or opened while
+    the audit log cannot be written; without it protection goes on, and the log says later
+    what it has missed.
     """
 
     trust: Trust = Trust.STRICT
@@ -55,6 +60,12 @@ class Policy:
     rotation_overlap: int = 1024
     sessions: SessionUse = SessionUse.AUTO
     session_window: int = 0
+    inbox_messages: int = 100_000
+    inbox_bytes: int = 64 << 20
+    outbox_messages: int = 100_000
+    outbox_bytes: int = 64 << 20
+    outbox_age: int = 7 * 24 * 3600
+    audit_required: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in (
@@ -62,6 +73,7 @@ class Policy:
             ("suites", str),
             ("min_custody", Custody),
             ("sessions", SessionUse),
+            ("audit_required", bool),
         ):
             if not isinstance(getattr(self, name), kind):
                 raise InvalidInputError(f"{name} must be a {kind.__name__}")
@@ -75,6 +87,11 @@ class Policy:
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),
             ("session_window", 0, 4096),
+            ("inbox_messages", 1, 1 << 24),
+            ("inbox_bytes", 1, 1 << 36),
+            ("outbox_messages", 1, 1 << 24),
+            ("outbox_bytes", 1, 1 << 36),
+            ("outbox_age", 1, 1 << 32),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
@@ -96,6 +113,7 @@ class Policy:
             trust=self.trust.value,
             min_custody=int(self.min_custody),
             sessions=self.sessions.value,
+            audit_required=int(self.audit_required),
         )
         return cose.dumps(values)
 
@@ -104,6 +122,11 @@ class Policy:
         """Undoes `encode`; `StateTamperedError` for anything else."""
         match cose.loads(data, 1024, "the policy", StateTamperedError):
             case {"trust": str(trust), "min_custody": int(custody), **rest}:
+                # One that an older version has stored lacks what is new: the default then.
+                required = rest.pop("audit_required", 0)
+                if required not in (0, 1):
+                    raise StateTamperedError("the policy has another shape")
+                rest["audit_required"] = bool(required)
                 try:
                     # A policy that was stored by an older version has no word on sessions.
                     rest["sessions"] = SessionUse(rest.get("sessions", "auto"))

@@ -25,6 +25,7 @@ from .session import Ended, Established, Fate, Limits, Outcome, Refused, Report,
 from .session.channel import Channel
 from .session.frames import Kind
 from .state import State
+from .trail import require_log
 
 PACKET = bytes((Kind.PACKET,))
 """The first byte of a packet; no frame of another kind begins with it."""
@@ -153,7 +154,7 @@ class NodeSessions:
     def _remember(self, to: str, fingerprint: bytes) -> None:
         """Messages to this peer need not ask whether it is trusted, until that may change."""
         channel = self._sessions.current(fingerprint)
-        if channel is None:
+        if channel is None or self._state().keystore.policy.audit_required:
             self._channels.pop(to, None)
         elif channel is not self._channels.get(to):
             if len(self._channels) >= _CHANNELS:
@@ -188,7 +189,7 @@ class NodeSessions:
         """Takes a frame that arrived on a topic or, with None, in this device's inbox. Each
         refusal leaves one audit event, and is among the outcomes."""
         with self._lock, self._own_lock:
-            policy = self._state().keystore.policy
+            policy = self._listening_state().keystore.policy
             if policy.sessions is SessionUse.NEVER:
                 self._refused(PolicyError("policy allows no sessions"))
             elif len(frame) > policy.max_payload + MAX_OVERHEAD:
@@ -202,7 +203,7 @@ class NodeSessions:
         """Takes packets that arrived on topics: for each, in order, the message or the
         refusal, which leaves one audit event. Never waits for a disk."""
         with self._own_lock:
-            self._state()
+            self._listening_state()
             results = self._sessions.receive_many(now, contexts, packets)
         refused = [each for each in results if isinstance(each, Refused)]
         if not refused:
@@ -215,12 +216,17 @@ class NodeSessions:
         event, and is not among the outcomes."""
         packets = all(frame[:1] == PACKET for frame in frames)
         with contextlib.nullcontext() if packets else self._lock, self._own_lock:
-            limit = self._state().keystore.policy.max_payload + MAX_OVERHEAD
+            limit = self._listening_state().keystore.policy.max_payload + MAX_OVERHEAD
             refused = [
                 self._sessions.receive_inbox(now, frame) if len(frame) <= limit else _TOO_LONG
                 for frame in frames
             ]
         self._audit([each for each in refused if each is not None])
+
+    def _listening_state(self) -> State:
+        state = self._state()
+        require_log(state.audit, state.keystore.policy)
+        return state
 
     def _audit(self, refused: list[Refused]) -> None:
         # Outside of the lock, and alike ones at once: a flood shall cost others little.

@@ -25,7 +25,7 @@ from .audit.sinks.spool import Cursor
 from .errors import InvalidInputError
 from .folder import StateFolder, check_permissions
 from .identity import public_name
-from .state import AUDIT_FILE, open_log
+from .trail import AUDIT_FILE, open_log
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from .account import account
 from .anchor import Anchor
 from .audit import AuditLog
 from .audit.clock import clock_state
-from .audit.limit import Limiter
+from .bundle import Bundle
 from .errors import (
     PolicyError,
     PqcIiotError,
@@ -25,24 +25,28 @@ from .folder import StateFolder
 from .freshness import Freshness
 from .identity import Identity, OwnKeys, note_key, note_signer, public_name
 from .keystore import Keystore
+from .place import check_place
 from .policy import Policy
 from .providers import PassphraseSource
+from .queues import Queues
 from .store import META, Row, Store, open_store
+from .store.journal import Journal, segments
 from .suites import get_suite
 from .trail import (
+    AUDIT_FILE,
     emit_failure,
     emit_key_event,
     emit_permissions,
+    open_log,
+    read_settings,
     run_self_test,
     trust_listener,
     warn_of_lock_limit,
 )
 
 if TYPE_CHECKING:
-    from .audit.sinks import AuditSettings, Sinks
+    from .audit.sinks import Sinks
 
-AUDIT_FILE = "audit.log"
-AUDIT_SETTINGS_FILE = "audit.json"
 STORE_FILE = "state.db"
 DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
@@ -59,6 +63,7 @@ class State:
     store: Store
     keystore: Keystore
     freshness: Freshness
+    queues: Queues
     sinks: Sinks | None = None
 
     def __post_init__(self) -> None:
@@ -67,11 +72,13 @@ class State:
     def abandon(self) -> None:
         """In a forked child: folder and store are the parent's."""
         self.folder.close()
+        self.queues.abandon()
         self.store.abandon()
 
     def close(self) -> None:
         """Ends cleanly: numbers and log are durable, the folder is free."""
         try:
+            self.queues.close()
             self.freshness.close()
         finally:
             self.store.close()
@@ -142,12 +149,48 @@ def recover_state(
         # Without the old keys: what was seen under them is unknown.
         identity = identity.retired()
         policy = _surviving_policy(folder, old, store_url)
-        _set_aside(folder)
+        for segment in segments(folder.path):
+            folder.set_aside(segment.name)
+        for suffix in ("", "-wal", "-shm"):
+            folder.set_aside(STORE_FILE, suffix)
         identity.write(folder)
         store = _new_store(folder, identity, policy, store_url)
         emit_key_event(audit, "key_made", identity, operator=account())
         audit.emit("state_recovered", path=str(folder.path), operator=account())
         return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
+
+
+def put_state(
+    path: str | os.PathLike[str],
+    identity: Identity,
+    policy: Policy,
+    rows: Iterable[tuple[str, Row]],
+    edge: int,
+    before: Bundle,
+) -> State:
+    """Makes the folder of a device that is restored: its rows, its numbers above `edge`,
+    and the bundle `before` of the keys that its new ones succeed.
+
+    The identity file comes last: a restoration cut short leaves no device.
+    """
+    folder = StateFolder(path, create=True)
+    with _closed_on_failure(folder), _open_log(folder, identity.name) as (audit, _):
+        run_self_test(audit)
+        store = _new_store(folder, identity, policy, DEFAULT_STORE, edge)
+        try:
+            with store.transaction():
+                for table, row in rows:
+                    store.put(table, row)
+            identity.write(folder)
+        except BaseException:
+            store.close()
+            raise
+        emit_key_event(audit, "key_made", identity, operator=account())
+        predecessor = before.fingerprint.hex()
+        audit.emit(
+            "state_restored", path=str(folder.path), predecessor=predecessor, operator=account()
+        )
+        return _assemble(folder, audit, identity, store, DEFAULT_STORE)
 
 
 def _enter(path: str | os.PathLike[str]) -> StateFolder:
@@ -194,6 +237,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     )
     state.audit.sign_with(note_signer(identity.current), [note_key(old.current.bundle)])
     state.keystore.own = identity.fingerprint
+    state.keystore.own_bundles = _own_bundles(identity)
     return replace(state, identity=identity)
 
 
@@ -205,44 +249,23 @@ def retire_keys(state: State) -> State:
     return replace(state, identity=identity)
 
 
-def open_log(folder: StateFolder, name: str) -> tuple[AuditLog, Sinks | None]:
-    """A device's log, limited, with its sinks at work until it is closed.
-
-    `InvalidInputError` where `audit.json` cannot be used, otherwise as `AuditLog`.
-    """
-    path, settings = folder.path / AUDIT_FILE, _read_settings(folder)
-    if settings is None:
-        return AuditLog(path, device=name, limiter=Limiter()), None
-    from .audit.sinks import Sinks
-
-    audit = AuditLog(path, device=name, limiter=Limiter(), retention=settings.retention)
-    return audit, Sinks(settings, audit, path, folder.path)
-
-
 def reload_sinks(state: State) -> Sinks:
     """The sinks that `audit.json` has now, in place of the state's. Errors as `open_log`."""
     from .audit.sinks import AuditSettings, Sinks
 
-    settings = _read_settings(state.folder) or AuditSettings()
+    settings = read_settings(state.folder) or AuditSettings()
     if state.sinks is not None:
         state.sinks.close()
     path = state.folder.path / AUDIT_FILE
     return Sinks(settings, state.audit, path, state.folder.path)
 
 
-def _read_settings(folder: StateFolder) -> AuditSettings | None:
-    data = folder.read(AUDIT_SETTINGS_FILE, 64 * 1024)
-    if data is None:
-        return None
-    from .audit.sinks import AuditSettings
-
-    return AuditSettings.decode(data)
-
-
-def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str) -> Store:
+def _new_store(
+    folder: StateFolder, identity: Identity, policy: Policy, url: str, edge: int = 0
+) -> Store:
     store = _open_store(folder, identity, url, create=True)
     try:
-        Freshness.initialise(store, _anchor(folder, identity, url))
+        Freshness.initialise(store, _anchor(folder, identity, url), edge)
         with store.transaction():
             store.put(META, Row(_POLICY, policy.encode()))
         _store_generation(store, identity)
@@ -267,16 +290,6 @@ def _surviving_policy(folder: StateFolder, identity: Identity, url: str) -> Poli
         store.close()
 
 
-def _set_aside(folder: StateFolder) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        path = folder.path / f"{STORE_FILE}{suffix}"
-        try:
-            if path.exists():
-                path.replace(folder.path / f"{STORE_FILE}.old{suffix}")
-        except OSError as cause:
-            raise StateError(f"{path} cannot be put aside: {cause.strerror}") from cause
-
-
 def _assemble(
     folder: StateFolder,
     audit: AuditLog,
@@ -296,7 +309,10 @@ def _assemble(
         _require_custody(identity, policy)
         warn_of_lock_limit(audit)
         keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
+        _check_place(folder, audit, identity, store, url)
+        keystore.own_bundles = _own_bundles(identity)
         freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
+        queues = Queues(_journal(folder, identity, store, url), freshness)
     except BaseException:
         store.close()
         raise
@@ -312,11 +328,15 @@ def _assemble(
     before = before or identity.previous
     known = [note_key(before.bundle)] if before else []
     audit.sign_with(note_signer(identity.current), known)
-    return State(folder, audit, identity, store, keystore, freshness, sinks)
+    return State(folder, audit, identity, store, keystore, freshness, queues, sinks)
 
 
 def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bool) -> Store:
     return open_store(url, folder.path, identity.derive(b"store"), create=create)
+
+
+def _journal(folder: StateFolder, identity: Identity, store: Store, url: str) -> Journal:
+    return Journal(None if url == MEMORY else folder.path, identity.derive(b"journal"), store)
 
 
 def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
@@ -340,6 +360,20 @@ def _check_generation(store: Store, identity: Identity) -> None:
         )
     if identity.generation > stored:
         _store_generation(store, identity)
+
+
+def _check_place(
+    folder: StateFolder, audit: AuditLog, identity: Identity, store: Store, url: str
+) -> None:
+    if url != DEFAULT_STORE:  # One that keeps nothing, or that an operator placed.
+        return
+    file, key = folder.path / STORE_FILE, identity.derive(b"place")
+    if check_place(store, file, key, identity.generation):
+        audit.emit("state_copied", path=str(folder.path))
+
+
+def _own_bundles(identity: Identity) -> tuple[Bundle, ...]:
+    return tuple(own.bundle for own in (identity.current, identity.previous) if own)
 
 
 def _load_policy(store: Store) -> Policy:

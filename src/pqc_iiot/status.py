@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from ._core import memory_stats
 from .audit import AuditStats
+from .backup import backup_age
 from .identity import BUNDLE_FILE
+from .place import is_copy
+from .queues import QueueStatus
 from .sessions import SessionStatus
 from .state import State
 from .store import StoreStats
@@ -30,7 +33,10 @@ class MemoryStatus:
 @dataclass(frozen=True, slots=True)
 class Status:
     """One device now. `numbers_reserved` is the upper edge of the numbers given out,
-    `key_age` the seconds since the current keys were made (by the age of the bundle's file)."""
+    `key_age` the seconds since the current keys were made (by the age of the bundle's file).
+    `copied` tells that the folder became a copy under the current keys, `backup` whether the
+    last one is `current` or `outdated` (by keys, policy or allow-list), or that there is `none`.
+    """
 
     name: str
     fingerprint: str
@@ -48,10 +54,13 @@ class Status:
     epoch: int
     numbers_reserved: int
     store: StoreStats
+    queues: QueueStatus
     memory: MemoryStatus
     audit: AuditStats
     sessions: SessionStatus
     sinks: tuple[SinkStatus, ...] = ()
+    copied: bool = False
+    backup: str = "none"
 
 
 def status_of(state: State, sessions: SessionStatus) -> Status:
@@ -76,10 +85,13 @@ def status_of(state: State, sessions: SessionStatus) -> Status:
         epoch=state.freshness.mark.epoch,
         numbers_reserved=state.freshness.mark.edge,
         store=state.store.stats(),
+        queues=state.queues.status(),
         memory=MemoryStatus(*memory_stats()),
         audit=state.audit.stats(),
         sinks=state.sinks.status() if state.sinks is not None else (),
         sessions=sessions,
+        copied=is_copy(state.store, state.identity.generation),
+        backup=backup_age(state),
     )
 
 

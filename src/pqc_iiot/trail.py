@@ -1,4 +1,4 @@
-"""What a device's life leaves in its log: keys, trust, self-tests, memory, permissions."""
+"""A device's log, and what its life leaves there: keys, trust, self-tests, memory, permissions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import os
 import stat
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._core import memory_stats, self_test
 from .account import account
 from .audit import AuditLog
+from .audit.limit import Limiter
 from .bundle import MAX_BUNDLE_SIZE, Bundle, parse_bundle
-from .errors import PqcIiotError, SelfTestError, UnsafePermissionsError
-from .folder import permission_problems
+from .errors import PqcIiotError, SelfTestError, StateError, UnsafePermissionsError
+from .folder import StateFolder, permission_problems
 from .identity import BUNDLE_FILE, Identity
 from .keystore import Listener, Peer
+from .policy import Policy
+
+if TYPE_CHECKING:
+    from .audit.sinks import AuditSettings, Sinks
 
 _EVENTS: Final = {
     "waiting": "peer_pending",
@@ -32,14 +37,51 @@ _EVENTS: Final = {
 _BY_OPERATORS: Final = ("added", "approved", "revoked")
 
 
+AUDIT_FILE: Final = "audit.log"
+_SETTINGS_FILE: Final = "audit.json"
+
+
 class LockLimitWarning(UserWarning):
     """Some secrets are in memory that the system may swap out."""
+
+
+def open_log(folder: StateFolder, name: str) -> tuple[AuditLog, Sinks | None]:
+    """A device's log, limited, with its sinks at work until it is closed.
+
+    `InvalidInputError` where `audit.json` cannot be used, otherwise as `AuditLog`.
+    """
+    path, settings = folder.path / AUDIT_FILE, read_settings(folder)
+    if settings is None:
+        return AuditLog(path, device=name, limiter=Limiter()), None
+    from .audit.sinks import Sinks
+
+    audit = AuditLog(path, device=name, limiter=Limiter(), retention=settings.retention)
+    return audit, Sinks(settings, audit, path, folder.path)
+
+
+def read_settings(folder: StateFolder) -> AuditSettings | None:
+    """What `audit.json` says; None where there is none. Errors as `open_log`."""
+    data = folder.read(_SETTINGS_FILE, 64 * 1024)
+    if data is None:
+        return None
+    from .audit.sinks import AuditSettings
+
+    return AuditSettings.decode(data)
 
 
 def run_self_test(audit: AuditLog) -> None:
     """Every primitive's known answers; `SelfTestError`, which the caller logs."""
     self_test()
     audit.emit("self_test_passed")
+
+
+def require_log(audit: AuditLog, policy: Policy) -> None:
+    """Raises `StateError` where policy demands a log and it cannot be written."""
+    if policy.audit_required and (error := audit.failing):
+        raise StateError(
+            f"policy demands an audit log, and it cannot be written: {error}",
+            hint="check free space and permissions, or: pqc-iiot policy set --no-audit-required",
+        )
 
 
 def emit_failure(audit: AuditLog, error: PqcIiotError, folder: Path) -> None:

@@ -31,14 +31,17 @@ from .audit.tiles import Tiles
 from .errors import AuthenticationError, InvalidFrameError, StateError
 from .identity import note_key, note_signer
 from .keystore import Peer
-from .state import AUDIT_FILE, State
+from .state import State
 from .store import META, Row
+from .trail import AUDIT_FILE
 
 WITNESS: Final = "pqc-iiot/witness/"
 """Context of these messages, in front of the recipient's name. Keep it for them alone."""
 
 _MAX_PROOF: Final = 63
-_SEEN, _SHOWN = b"witness of ", b"witnessed by "
+PEER_LOGS: Final = b"witness of "
+"""How the rows begin that keep what was seen of peers' logs."""
+_SHOWN: Final = b"witnessed by "
 
 
 class Seal(Protocol):
@@ -128,7 +131,7 @@ class Witness:
         with self._lock:
             state = self._state()
             with state.store.transaction():
-                state.store.delete(META, _SEEN + peer.encode())
+                state.store.delete(META, PEER_LOGS + peer.encode())
             state.audit.emit("peer_forgotten", name=peer, operator=account())
 
     def _receive(self, message: Received) -> bytes | None:
@@ -186,7 +189,7 @@ class Witness:
             return b"200\n" + cosigned.encode()
 
     def _load(self, peer: str) -> tuple[Checkpoint | None, Checkpoint | None]:
-        row = self._state().store.get(META, _SEEN + peer.encode())
+        row = self._state().store.get(META, PEER_LOGS + peer.encode())
         if row is None:
             return None, None
         match cose.loads(row.value, 4 * MAX_CHECKPOINT, "a witness's row", StateError):
@@ -198,7 +201,7 @@ class Witness:
         value = cose.dumps([seen.encode(), forked.encode() if forked else b""])
         store = self._state().store
         with store.transaction():
-            store.put(META, Row(_SEEN + peer.encode(), value))
+            store.put(META, Row(PEER_LOGS + peer.encode(), value))
 
     # The device's side
 

@@ -82,6 +82,34 @@ impl Secret {
         SecretBytes::copy_from(plaintext)
     }
 
+    /// Encrypts data that is no secret of the core under this 32-byte key, as `wrap_bytes`
+    /// does, but outside secret memory, of which there is little: data may be large.
+    pub fn encrypt(&self, aad: &[u8], data: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; NONCE_LEN + data.len()];
+        rng::fill(&mut out[..NONCE_LEN])?;
+        let (nonce, rest) = out.split_at_mut(NONCE_LEN);
+        rest.copy_from_slice(data);
+        let nonce = array("the nonce", nonce)?;
+        let tag = burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&self.0, nonce, aad, rest))?;
+        out.extend_from_slice(&tag);
+        Ok(out)
+    }
+
+    /// Decrypts what [`Secret::encrypt`] made.
+    pub fn decrypt(&self, aad: &[u8], blob: &[u8]) -> Result<Vec<u8>> {
+        if blob.len() < NONCE_LEN + TAG_LEN {
+            return Err(Error::Parameter("the length of encrypted data"));
+        }
+        let (nonce, data) = blob.split_at(NONCE_LEN);
+        let nonce = array("the nonce", nonce)?;
+        let mut data = data.to_vec();
+        let length =
+            burning::<STACK, _>(|| Aead::Aes256Gcm.open_in_place(&self.0, nonce, aad, &mut data))?
+                .len();
+        data.truncate(length);
+        Ok(data)
+    }
+
     /// Wraps another secret.
     pub fn wrap(&self, aad: &[u8], secret: &Self) -> Result<Vec<u8>> {
         self.wrap_bytes(aad, &secret.0)

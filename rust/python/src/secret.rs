@@ -74,6 +74,28 @@ impl Secret {
         Ok(self.0.verify_mac(data, tag))
     }
 
+    /// `data` encrypted under this 32-byte key: 12 + length + 16 bytes.
+    fn encrypt<'py>(
+        &self,
+        py: Python<'py>,
+        aad: &[u8],
+        data: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        ready()?;
+        py.detach(|| self.0.encrypt(aad, data)).map(|blob| PyBytes::new(py, &blob)).map_err(raised)
+    }
+
+    /// Undoes `encrypt`.
+    fn decrypt<'py>(
+        &self,
+        py: Python<'py>,
+        aad: &[u8],
+        blob: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        ready()?;
+        py.detach(|| self.0.decrypt(aad, blob)).map(|data| PyBytes::new(py, &data)).map_err(raised)
+    }
+
     /// `other` encrypted under this 32-byte key: 12 + length + 16 bytes.
     fn wrap<'py>(
         &self,

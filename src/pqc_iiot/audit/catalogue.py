@@ -65,6 +65,7 @@ class Event:
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
+        "age": Field(int, "seconds for which a message has waited", 604800),
         "began": Field(bool, "whether this device began the handshake", True),
         "clock": Field(
             str,
@@ -115,6 +116,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
             "ahead",
         ),
         "provider": Field(str, "security provider, by its URI scheme", "software"),
+        "refusal": Field(str, "`code` of the error because of which it is given up", "transport"),
         "root": Field(str, "root of the log's tree, 64 hex digits", "2c26…"),
         "sender": Field(str, "sender key id as the frame claims it, hex", "7c2119b0aa4e53d1"),
         "sequence": Field(int, "sequence number as the frame claims it", 40),
@@ -252,6 +254,9 @@ _REFUSALS = tuple(
          "This device's policy forbids what was asked.", ("suite", *_FRAME)),
         (4010, "peer_key_changed", _HIGH, "CR 1.2",
          "A known name came with other keys.", ("name", "presented", "serial", "transport")),
+        (4011, "cloned_identity", _CRITICAL, "CR 1.5",
+         "A bundle came in that this device's keys signed and this device did not make: a copy "
+         "of its keys is in use.", ("presented", "serial", "transport")),
     )
 )
 
@@ -276,6 +281,24 @@ _STATE = (
           "The operating system's lock limit is reached: a secret is in memory that can be "
           "swapped out.",
           ("limit",)),
+    Event("PQC-5008", "state_copied", _HIGH, "CR 3.4",
+          "The state folder is a copy, or its disk is in another machine: another device with "
+          "the same keys may be alive.",
+          ("path",)),
+    Event("PQC-5009", "backup_made", _MEDIUM, "CR 7.3",
+          "An operator made a backup of this device's identity and trust.",
+          ("operator",)),
+    Event("PQC-5010", "state_restored", _HIGH, "CR 7.4",
+          "An operator made this device from a backup, with new keys in place of the "
+          "predecessor's.",
+          ("path", "predecessor", "operator")),
+    Event("PQC-5101", "outbox_expired", _HIGH, "CR 7.2",
+          "A message that was accepted for sending was given up: no broker took it in time.",
+          ("name", "context", "sequence", "age")),
+    Event("PQC-5102", "outbox_refused", _HIGH, "CR 7.2",
+          "A message that was accepted for sending was given up: the broker does not take it, "
+          "or its peer is no longer trusted.",
+          ("name", "context", "sequence", "refusal")),
 )
 
 _AUDIT = (

@@ -236,6 +236,12 @@ class AuditLog:
         self._thread.join(timeout)
         return not (self._thread.is_alive() or self._dropped)
 
+    @property
+    def failing(self) -> str:
+        """The name of the last error (such as ENOSPC) while records cannot be written or made
+        durable, else empty. It takes an event to notice."""
+        return self._last_error if self._outage or not self._settles else ""
+
     def stats(self) -> AuditStats:
         """Counters since this object was made."""
         return AuditStats(

@@ -11,7 +11,7 @@ import typer
 from ..audit import follow, tail, verify
 from ..errors import StateError
 from ..identity import note_key, public_bundle
-from ..state import AUDIT_FILE
+from ..trail import AUDIT_FILE
 from . import audit_read, evidence, output, sinks
 from .audit_options import File
 from .base import Shell, command, group

@@ -12,7 +12,7 @@ from ..audit import Severity
 from ..audit.formats import FORMATS
 from ..audit.search import Query, search
 from ..errors import InvalidInputError, StateError
-from ..state import AUDIT_FILE
+from ..trail import AUDIT_FILE
 from . import audit_stats, evidence, output
 from .audit_options import File, From, To
 from .base import Shell, command

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..audit import Severity
 from ..audit.search import Query, search
-from ..state import AUDIT_FILE
+from ..trail import AUDIT_FILE
 from . import output
 from .audit_options import File, From, To
 from .base import Shell

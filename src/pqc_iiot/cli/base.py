@@ -38,6 +38,8 @@ class Shell:
     passphrase_file: Path | None = None
     json: bool = False
     verbose: bool = False
+    prompt_of: str = ""
+    """What the passphrase is of, for commands that ask for two."""
 
     @property
     def state(self) -> Path:
@@ -50,7 +52,7 @@ class Shell:
 
         if self.passphrase_file is not None:
             return passphrase.from_file(self.passphrase_file)
-        return passphrase.default_source()
+        return passphrase.default_source(of=self.prompt_of)
 
     def node(self) -> Node:
         """The device, open; close it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,12 +17,23 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import _core
 from ..audit import verify
-from ..errors import InvalidInputError, PqcIiotError, SelfTestError, StateError, StateLockedError
-from ..folder import LOCK_FILE, permission_problems, sync_folder
-from ..state import AUDIT_FILE
+from ..bundle import Bundle, endorsed_by, format_fingerprint, parse_bundle
+from ..errors import (
+    InvalidBundleError,
+    InvalidInputError,
+    PqcIiotError,
+    SelfTestError,
+    StateError,
+    StateLockedError,
+)
+from ..folder import LOCK_FILE, permission_problems
+from ..identity import public_bundle
+from ..trail import AUDIT_FILE
+from .disk import look_at_sync
 
 if TYPE_CHECKING:
     from ..node import Node
+    from ..status import Status
     from .base import Shell
     from .broker import Broker
 
@@ -77,28 +87,16 @@ def lock(path: Path) -> Check:
 
 def durable_writes(path: Path) -> Check:
     """Whether what is written and synced there can be expected to survive a power cut."""
-    probe = path / f"doctor.{secrets.token_hex(4)}"
-    times = []
     try:
-        for _ in range(5):
-            fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                start = time.perf_counter()
-                os.write(fd, b"x")
-                os.fsync(fd)
-                times.append(time.perf_counter() - start)
-            finally:
-                os.close(fd)
-                probe.unlink()
-        sync_folder(path)
+        sync = look_at_sync(path)
     except OSError as error:
         fix = "check the disk, its free space and whether it is mounted read-only"
         return Check("durable writes", "failed", f"fsync: {error.strerror}", fix)
-    found = f"write and fsync take {sorted(times)[2] * 1000:.1f} ms"
-    if _filesystem(path) in ("tmpfs", "ramfs"):
-        fix = "keep the folder on a disk: what is lost makes the device refuse to start"
-        return Check("durable writes", "warning", "the folder is in memory only", fix)
-    if sorted(times)[2] > _SLOW_SYNC:
+    found = f"write and fsync take {sync.seconds * 1000:.2f} ms"
+    if sync.doubt:
+        fix = "keep the folder on a disk of this machine that syncs: what a power cut takes"
+        return Check("durable writes", "warning", sync.doubt, f"{fix} makes the device refuse")
+    if sync.seconds > _SLOW_SYNC:
         return Check("durable writes", "warning", found, "each batch of messages waits for it")
     return Check("durable writes", "ok", found)
 
@@ -174,7 +172,9 @@ def device(shell: Shell) -> Iterator[Check]:
             found = f"{status.name}, suite {status.suite}, {status.provider}"
             yield Check("keys", "ok", found)
             yield secret_memory()
+            yield _copy(status)
             yield from _peers(node)
+            yield _backup(status)
         return
     except StateLockedError:
         yield Check("keys", "skipped", "in use by the process that owns the folder")
@@ -186,19 +186,72 @@ def device(shell: Shell) -> Iterator[Check]:
     yield secret_memory()
 
 
-def broker(options: Broker) -> Check:
-    """Whether the broker lets us in."""
+def broker(options: Broker, state: Path) -> Iterator[Check]:
+    """Whether the broker lets us in, and what it has under our name."""
     import asyncio
 
-    async def connect() -> None:
-        async with options.transport():
-            pass
+    from ..transports.bus import announced
 
     try:
-        asyncio.run(connect())
+        own: Bundle | None = public_bundle(state)
+    except PqcIiotError:
+        own = None
+
+    async def ask() -> bytes | None:
+        async with options.transport() as transport:
+            return await announced(transport, own.name) if own else None
+
+    try:
+        shown = asyncio.run(ask())
     except PqcIiotError as error:
-        return Check("broker", "failed", str(error), error.hint)
-    return Check("broker", "ok", f"{options.url} let us in")
+        yield Check("broker", "failed", str(error), error.hint)
+        return
+    yield Check("broker", "ok", f"{options.url} let us in")
+    if own:
+        yield _announcement(own, shown)
+
+
+def _announcement(own: Bundle, shown: bytes | None) -> Check:
+    name = "announcement"
+    if shown is None:
+        return Check(name, "ok", f"nobody shows a bundle as {own.name}")
+    try:
+        bundle = parse_bundle(shown)
+    except InvalidBundleError as error:
+        return Check(name, "warning", f"under {own.name} there is no bundle: {error}")
+    if bundle.fingerprint == own.fingerprint:
+        return Check(name, "ok", "the broker shows this device's bundle")
+    if endorsed_by(bundle, own):
+        found = (
+            f"another device has keys (serial {bundle.serial}) that this device's keys signed:"
+            " a backup was restored or the folder was copied, and both are alive"
+        )
+        return Check(name, "failed", found, "stop one of them; peers follow the newer keys")
+    if own.previous == bundle.fingerprint:
+        fix = "announce the new one: pqc-iiot listen --announce"
+        return Check(name, "warning", "the broker still shows the bundle before the last", fix)
+    found = f"somebody shows other keys as {own.name}: {format_fingerprint(bundle.fingerprint)}"
+    return Check(name, "warning", found, "find out who; peers refuse them under this name")
+
+
+def _copy(status: Status) -> Check:
+    if status.copied:
+        found = (
+            "the folder was copied, or its disk is in another machine: the original may be alive"
+        )
+        fix = "stop the other one; if there is any doubt make new keys: pqc-iiot id rotate"
+        return Check("copy", "warning", found, f"{fix}, then pqc-iiot id retire")
+    return Check("copy", "ok", "the folder is where its keys were made")
+
+
+def _backup(status: Status) -> Check:
+    fix = "pqc-iiot backup FILE"
+    if status.backup == "none":
+        return Check("backup", "warning", "none was ever made", fix)
+    if status.backup == "outdated":
+        found = "keys, policy or the allow-list were changed since the last one"
+        return Check("backup", "warning", found, fix)
+    return Check("backup", "ok", "the last one has these keys and this allow-list")
 
 
 def _peers(node: Node) -> Iterator[Check]:
@@ -216,17 +269,3 @@ def _peers(node: Node) -> Iterator[Check]:
     if waiting:
         found = f"{waiting} bundles wait for approval"
         yield Check("pending", "warning", found, "pqc-iiot peer pending")
-
-
-def _filesystem(path: Path) -> str:
-    """Type of the file system that a path is on, or empty: proc(5), `mountinfo`."""
-    device = path.stat().st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
-            fields = line.split()
-            if fields[2] == number:
-                return fields[fields.index("-") + 1]
-    except (OSError, ValueError, IndexError):
-        pass
-    return ""

@@ -59,7 +59,7 @@ def _checks(shell: Shell, broker: Broker) -> Iterator[Check]:
         yield checks.Check("keys", "skipped", "the folder comes first")
         yield checks.secret_memory()
     if broker.broker:
-        yield checks.broker(broker)
+        yield from checks.broker(broker, state)
 
 
 def _print(found: list[Check]) -> None:

@@ -14,7 +14,7 @@ from ..bundle import check_name, parse_bundle
 from ..errors import AuthenticationError, InvalidInputError, StateError, TransportError
 from ..identity import note_key
 from ..peers import read_bundle
-from ..state import AUDIT_FILE
+from ..trail import AUDIT_FILE
 from . import output
 from .base import Shell, command
 from .broker import Broker, with_broker

@@ -27,7 +27,7 @@ Suite = Annotated[
     typer.Option(parser=checked(suite_id), metavar="N", help="Number of the suite: 1 to 5."),
 ]
 
-_INSECURE = "software:insecure-plaintext-keys"
+INSECURE = "software:insecure-plaintext-keys"
 
 
 def register(app: typer.Typer) -> None:
@@ -66,8 +66,8 @@ def init(
     if insecure_plaintext_keys:
         if provider != "software:":
             raise InvalidInputError("--insecure-plaintext-keys and --provider exclude each other")
-        provider = _INSECURE
-    if provider == _INSECURE:
+        provider = INSECURE
+    if provider == INSECURE:
         shell.warn(
             "insecure", "the keys are stored in PLAIN TEXT: whoever reads the folder is this device"
         )
@@ -77,15 +77,15 @@ def init(
         suite=suite or DEFAULT_SUITE,
         provider=provider,
         policy=Policy(trust=trust, suites=suites),
-        passphrase=None if provider == _INSECURE else shell.passphrase(),
+        passphrase=None if provider == INSECURE else shell.passphrase(),
     ) as node:
-        _show_bundle(shell, node.bundle, {"state": str(shell.state), "trust": trust.value})
+        show_bundle(shell, node.bundle, {"state": str(shell.state), "trust": trust.value})
     shell.note("give its bundle to its peers: pqc-iiot id export FILE")
 
 
 def show(shell: Shell) -> None:
     """Shows this device's public identity; needs no passphrase."""
-    _show_bundle(shell, public_bundle(shell.state))
+    show_bundle(shell, public_bundle(shell.state))
 
 
 def export(
@@ -105,7 +105,7 @@ def export(
     with writing(file) as write:
         write(bundle.encoded)
     if file != STDIO:
-        _show_bundle(shell, bundle, {"file": str(file)})
+        show_bundle(shell, bundle, {"file": str(file)})
     elif sys.stderr.isatty():
         shell.note(f"fingerprint: {output.grouped(bundle.fingerprint.hex())}")
 
@@ -113,7 +113,7 @@ def export(
 def rotate(shell: Shell, suite: Suite = None) -> None:
     """Makes new keys, signed by the current ones; peers accept them without approval."""
     with shell.node() as node:
-        _show_bundle(shell, node.rotate(suite))
+        show_bundle(shell, node.rotate(suite))
     shell.note("give the new bundle to the peers: pqc-iiot id export FILE")
 
 
@@ -121,7 +121,7 @@ def retire(shell: Shell) -> None:
     """Gives up the keys before the last rotation: frames to them open no more."""
     with shell.node() as node:
         node.retire()
-        _show_bundle(shell, node.bundle)
+        show_bundle(shell, node.bundle)
 
 
 def recover(
@@ -139,12 +139,14 @@ def recover(
             )
         typer.confirm("New keys and an empty allow-list?", abort=True, err=True)
     with Node.recover(shell.state, passphrase=shell.passphrase()) as node:
-        _show_bundle(shell, node.bundle)
+        show_bundle(shell, node.bundle)
     shell.note("the old state is kept beside, with the ending .old")
     shell.note("add and approve the peers again: pqc-iiot peer add FILE...")
 
 
-def _show_bundle(shell: Shell, bundle: Bundle, more: dict[str, str] | None = None) -> None:
+def show_bundle(shell: Shell, bundle: Bundle, more: dict[str, str] | None = None) -> None:
+    """A bundle, and more facts about it."""
+
     def people() -> RenderableType:
         document = _described(bundle)
         rows = {key: value for key, value in document.items() if value is not None}

@@ -60,6 +60,9 @@ def send(
     retain: Annotated[
         bool, typer.Option("--retain", help="The broker keeps the last one.")
     ] = False,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Keep them on disk until the broker has them.")
+    ] = False,
     announce: Announce = False,
 ) -> None:
     """Protects messages for a peer and publishes them."""
@@ -81,11 +84,26 @@ def send(
             if announce:
                 await bus.announce()
             async for message in messages:
-                await bus.send(to, topic, message, qos=qos, retain=retain)
+                await bus.send(to, topic, message, qos=qos, retain=retain, durable=durable)
                 sent += 1
+            await bus.drained()
+
+    async def work_durably(node: Node) -> None:
+        nonlocal sent
+        try:
+            await work(node)
+        except TransportError as error:
+            async for message in messages:
+                node.outbox.put(message, to=to, context=topic, qos=qos, retain=retain)
+                sent += 1
+            waiting = len(node.outbox)
+            raise TransportError(
+                f"{error}; {waiting} wait in the outbox",
+                hint="they go out with the next pqc-iiot send or listen to this broker",
+            ) from error
 
     with shell.node() as node:
-        run_until_stopped(work(node))
+        run_until_stopped(work_durably(node) if durable else work(node))
     if shell.json:
         output.print_json({"to": to, "topic": topic, "sent": sent})
     shell.note(f"{sent} sent to {to}")
@@ -104,6 +122,13 @@ def listen(
         float | None, typer.Option(min=0, metavar="SECONDS", help="End after this time.")
     ] = None,
     qos: Qos = 1,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable/--no-durable",
+            help="Keep messages on disk until they were shown; what a crash left comes first.",
+        ),
+    ] = True,
     announce: Announce = False,
     announcements: Annotated[
         bool, typer.Option("--announcements", help="Take in bundles that devices show.")
@@ -132,11 +157,12 @@ def listen(
                 await bus.announce()
             if announcements:
                 await bus.watch_announcements()
-            async with bus.listen(*topic, qos=qos) as messages:
+            async with bus.listen(*topic, qos=qos, durable=durable) as messages:
                 shell.note(f"listening on {', '.join(topic)}")
                 with serving(shell, node):
                     async for message in messages:
                         _print(shell, message)
+                        node.inbox.ack_later(message)
                         received += 1
                         if received == count:
                             return
@@ -182,6 +208,7 @@ def _print(shell: Shell, message: Message) -> None:
             "fingerprint": message.fingerprint.hex(),
             "topic": message.context,
             "sequence": message.sequence,
+            "id": message.id.hex(),
         }
         if message.session:
             document["session"] = message.session.hex()

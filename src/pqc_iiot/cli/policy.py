@@ -58,6 +58,24 @@ def set_(
         int | None,
         typer.Option(metavar="N", help="How late a packet of a session may come; 0: in order."),
     ] = None,
+    inbox_messages: Annotated[
+        int | None, typer.Option(metavar="N", help="Received, not acknowledged yet.")
+    ] = None,
+    inbox_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Of these.")] = None,
+    outbox_messages: Annotated[
+        int | None, typer.Option(metavar="N", help="Accepted, not with the broker yet.")
+    ] = None,
+    outbox_bytes: Annotated[int | None, typer.Option(metavar="BYTES", help="Of these.")] = None,
+    outbox_age: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="After which these are given up.")
+    ] = None,
+    audit_required: Annotated[
+        bool | None,
+        typer.Option(
+            "--audit-required/--no-audit-required",
+            help="Stop protecting while the audit log cannot be written, or go on.",
+        ),
+    ] = None,
 ) -> None:
     """Changes what is given, and shows the policy."""
     changes: dict[str, Trust | Custody | SessionUse | str | int | None] = {
@@ -70,6 +88,12 @@ def set_(
         "rotation_overlap": rotation_overlap,
         "sessions": sessions,
         "session_window": session_window,
+        "inbox_messages": inbox_messages,
+        "inbox_bytes": inbox_bytes,
+        "outbox_messages": outbox_messages,
+        "outbox_bytes": outbox_bytes,
+        "outbox_age": outbox_age,
+        "audit_required": audit_required,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:

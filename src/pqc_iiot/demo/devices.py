@@ -14,8 +14,9 @@ from ..errors import PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
 from ..policy import Policy, SessionUse
-from ..state import AUDIT_FILE, State, create_state, load_state
+from ..state import State, create_state, load_state
 from ..suites import DEFAULT_SUITE
+from ..trail import AUDIT_FILE
 from ..transports.bus import Bus
 from .arrivals import Arrivals
 from .broker import EmbeddedBroker
@@ -42,10 +43,12 @@ class WatchedNode(Node):
         super().__init__(state)
         self._tell = tell
 
-    def open_many(self, frames: Iterable[Incoming]) -> list[Message | PqcIiotError]:
+    def open_many(
+        self, frames: Iterable[Incoming], *, durable: bool = False
+    ) -> list[Message | PqcIiotError]:
         """See `Node.open_many`."""
         incoming = list(frames)
-        results = super().open_many(incoming)
+        results = super().open_many(incoming, durable=durable)
         for each, result in zip(incoming, results, strict=True):
             self._tell(Verdict(each.context, each.frame, result))
         return results

@@ -11,7 +11,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from .._core import Secret
 from ..errors import InvalidInputError, PolicyError, PqcIiotError, ProviderError
@@ -55,6 +55,17 @@ class Capability:
     evidence: str
 
 
+class SigningKey(Protocol):
+    """What signs in the name of a key set: the key set, or its signature key alone."""
+
+    @property
+    def suite(self) -> Suite:
+        """The key set's suite."""
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature over `message`."""
+
+
 class KeySet(ABC):
     """The private keys of one suite: usable, never readable."""
 
@@ -81,6 +92,13 @@ class KeySet(ABC):
     @abstractmethod
     def sign(self, message: bytes) -> bytes:
         """A signature over `message`; `suite.sig.signature_size` bytes."""
+
+    def wrap_signature_key(self, kek: Secret, aad: bytes) -> bytes:
+        """The private signature key alone, encrypted as by `Secret.wrap_sig`.
+
+        `PolicyError` where it must not leave its custody.
+        """
+        raise PolicyError(f"the keys are in custody {self.custody.name} and stay there")
 
 
 class SecurityProvider(ABC):

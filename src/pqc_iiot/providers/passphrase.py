@@ -19,6 +19,8 @@ from . import PassphraseSource
 
 CREDENTIAL = "pqc-iiot-passphrase"
 """Name of the systemd credential (`LoadCredential=`, systemd.exec(5))."""
+BACKUP_CREDENTIAL = "pqc-iiot-backup-passphrase"
+"""The same for the passphrase of backups."""
 
 MIN_LENGTH = 8
 
@@ -50,16 +52,17 @@ def from_file(path: str | os.PathLike[str]) -> PassphraseSource:
     return source
 
 
-def from_credential() -> PassphraseSource | None:
-    """systemd's credential `pqc-iiot-passphrase`, where the service has been given one."""
+def from_credential(name: str = CREDENTIAL) -> PassphraseSource | None:
+    """systemd's credential of this name, where the service has been given one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not (path := Path(folder, CREDENTIAL)).exists():
+    if not folder or not (path := Path(folder, name)).exists():
         return None
     return from_file(path)
 
 
-def from_prompt() -> PassphraseSource | None:
-    """Asks at the terminal, without echo and twice for a new one; None without one."""
+def from_prompt(of: str = "") -> PassphraseSource | None:
+    """Asks at the terminal, without echo and twice for a new one; None without one. `of`
+    names what the passphrase is for, where there is more than one."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
@@ -67,7 +70,8 @@ def from_prompt() -> PassphraseSource | None:
 
     def source(new: bool) -> Secret:
         with _terminal() as tty:
-            first = _ask(tty, "New passphrase: " if new else "Passphrase: ")
+            what = f"passphrase of {of}: " if of else "passphrase: "
+            first = _ask(tty, f"New {what}" if new else what.capitalize())
             if new:
                 _long_enough(first, new)
                 again = _ask(tty, "The same again: ")
@@ -79,9 +83,9 @@ def from_prompt() -> PassphraseSource | None:
     return source
 
 
-def default_source() -> PassphraseSource | None:
+def default_source(name: str = CREDENTIAL, of: str = "") -> PassphraseSource | None:
     """A systemd credential if there is one, else the terminal, else None."""
-    return from_credential() or from_prompt()
+    return from_credential(name) or from_prompt(of)
 
 
 @contextlib.contextmanager

@@ -65,6 +65,12 @@ class SoftwareKeySet(KeySet):
         """See `KeySet`."""
         return self._sig.sign(message)
 
+    def wrap_signature_key(self, kek: Secret, aad: bytes) -> bytes:
+        """See `KeySet`."""
+        if self.custody > Custody.SOFTWARE:
+            return super().wrap_signature_key(kek, aad)
+        return kek.wrap_sig(aad, self._sig)
+
 
 class SoftwareProvider(SecurityProvider):
     """The provider of the `software:` scheme."""

@@ -66,6 +66,10 @@ class Store(ABC):
         """How many rows there are."""
 
     @abstractmethod
+    def version(self, table: str) -> bytes:
+        """32 bytes that are others after each change of a table."""
+
+    @abstractmethod
     def put(self, table: str, row: Row) -> None:
         """Writes a row, replacing the one with its key; inside a transaction only."""
 

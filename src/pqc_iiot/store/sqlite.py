@@ -23,7 +23,8 @@ from ..errors import StateError, StateTamperedError
 from . import PEERS, PENDING, TABLES, Row, Store, StoreStats
 
 _CHECKPOINT_COMMITS = 256
-"""WAL frames are copied into the database this often; each time costs two fsyncs."""
+"""WAL frames are copied into the database this often. Each time costs two fsyncs, and a third
+for the header of the WAL, which begins anew."""
 
 _LEDGER = "CREATE TABLE ledger (id INTEGER PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)"
 # The value comes last, so that reading the rest of a row leaves its overflow pages alone.
@@ -50,6 +51,7 @@ class SqliteStore(Store):
         self._key = mac_key
         self._path = path
         self._commits = self._fsyncs = self._written = 0
+        self._watched: list[int] = []
         self._revision = 0
         self._ledger: dict[str, tuple[int, int]] = dict.fromkeys(TABLES, (0, 0))
         self._dirty = False
@@ -65,6 +67,22 @@ class SqliteStore(Store):
             except BaseException:
                 self._db.close()
                 raise
+        self._watched = [] if path is None else [os.open(path, os.O_PATH | os.O_CLOEXEC)]
+
+    def _check_names(self) -> None:
+        """Raises `StateError` where the files have lost their names: SQLite would go on and
+        call durable what nobody ever finds again."""
+        if len(self._watched) == 1 and self._path is not None:
+            # The log is there from the first transaction on, until the store is closed.
+            with contextlib.suppress(FileNotFoundError):
+                log = f"{self._path}-wal"
+                self._watched.append(os.open(log, os.O_PATH | os.O_CLOEXEC))
+        if not all(os.fstat(fd).st_nlink for fd in self._watched):
+            raise StateError(
+                f"{self._path} was removed or replaced while the device was running",
+                hint="stop it; put the folder back as it is now, or restore a backup:"
+                " pqc-iiot restore FILE",
+            )
 
     @staticmethod
     def _check_file(path: Path, create: bool) -> None:
@@ -158,6 +176,7 @@ class SqliteStore(Store):
                 yield
                 if self._dirty:
                     self._write_ledger()
+                self._check_names()
                 self._db.execute("COMMIT")
         except BaseException:
             self._revision, self._ledger = before
@@ -187,7 +206,7 @@ class SqliteStore(Store):
         # What it cannot copy now it copies the next time: the commits are durable already.
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            self._fsyncs += 2
+            self._fsyncs += 3
 
     def get(self, table: str, key: bytes) -> Row | None:
         """See `Store`."""
@@ -207,6 +226,10 @@ class SqliteStore(Store):
     def count(self, table: str) -> int:
         """See `Store`."""
         return self._ledger[table][0]
+
+    def version(self, table: str) -> bytes:
+        """See `Store`."""
+        return self._ledger[table][1].to_bytes(32, "big")
 
     def _select(self, table: str, where: str, *arguments: object) -> Iterator[Row]:
         with _translated():
@@ -263,6 +286,8 @@ class SqliteStore(Store):
         """See `Store`."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+        while self._watched:
+            os.close(self._watched.pop())
 
     def abandon(self) -> None:
         """See `Store`."""

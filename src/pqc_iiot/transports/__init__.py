@@ -47,13 +47,15 @@ def no_ack() -> None:
 
 
 class Delivery(NamedTuple):
-    """One message as it arrived: `topic`, `payload` and whether it was `retained`."""
+    """One message as it arrived: `topic`, `payload` and whether it was `retained`; `again`:
+    the broker says that it has sent it before."""
 
     # A named tuple: it is made for every message, and a frozen dataclass takes thrice as long.
     topic: str
     payload: bytes
     retained: bool
     on_ack: Callable[[], None] = no_ack
+    again: bool = False
 
     @property
     def wants_ack(self) -> bool:

@@ -21,10 +21,12 @@ from typing import TypeVar
 from ..errors import PolicyError, PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
+from ..outbox import Order
 from ..policy import SessionUse
 from ..session import Report
 from ..sessions import PACKET
-from . import Delivery, Transport
+from . import Delivery, Transport, check_topic
+from .durable import Receiving, Sending
 from .listening import Handover, Listening
 from .session_traffic import SessionTraffic
 
@@ -32,6 +34,11 @@ __all__ = ["ANNOUNCEMENTS", "Bus", "Listening", "mqtt_bus"]
 
 ANNOUNCEMENTS = "pqc-iiot/bundle/"
 """Topics on which devices show their bundles, followed by the device's name."""
+
+FLUSH = 0.05
+"""Seconds until what was taken or sent durably is so, where no other commit comes first."""
+
+_ALLOW = "allow frames beside sessions: pqc-iiot policy set --sessions auto"
 
 log = logging.getLogger("pqc_iiot.transports.bus")
 _T = TypeVar("_T")
@@ -61,6 +68,10 @@ class Bus:
         self._listeners: weakref.WeakSet[Listening] = weakref.WeakSet()
         self._pump: asyncio.Task[None] | None = None
         self._announcements = False
+        self._closed = False
+        self._flushing: asyncio.Task[None] | None = None
+        self._receiving = Receiving(node, self._flush_soon)
+        self._sending = Sending(node, transport, self._run, self._flush_soon, self._fail)
         self._failure: PqcIiotError | None = None
         if node.meter is not None:
             node.meter.queues["listeners"] = self._waiting
@@ -73,6 +84,8 @@ class Bus:
             if await traffic.start():
                 self._sessions = traffic
                 self._start()
+        if len(self._node.outbox):
+            self._sending.start()
         return self
 
     async def __aexit__(
@@ -91,12 +104,27 @@ class Bus:
                 await self._pump
         if self._sessions is not None:
             await self._sessions.aclose()
+        if not self._closed:
+            self._closed = True
+            await self._sending.aclose()
+            await self._flush()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flushing
         await self._transport.aclose()
         self._fail(TransportError("the bus was closed"))
         self._worker.shutdown(wait=False)
 
     async def send(
-        self, to: str, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+        self,
+        to: str,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        durable: bool = False,
     ) -> int:
         """Protects `payload` for the peer named `to` and publishes it on `topic`, to which
         it is bound.
@@ -105,13 +133,27 @@ class Bus:
         own. Returns the message's token in reports, or 0 for a frame of its own, of which
         nobody reports. Errors as `Node.seal`; `TransportError` where the broker refuses it,
         or no session comes about and policy wants one.
+
+        With `durable` it is a frame of its own, since sessions do not outlive a crash, and
+        returns when that is in `node.outbox`, on disk: it goes out as soon as there is a
+        broker, also after a crash, or it is reported (`node.outbox.on_lost`). It waits while
+        the outbox is full.
         """
         node, traffic, via = self._node, self._sessions, self._transport.name
+        if durable:
+            if node.policy.sessions is SessionUse.ALWAYS:
+                raise self._sessions_only("nothing can wait on disk")
+            check_topic(topic)
+            await self._sending.send(Order(payload, to, topic, qos, retain))
+            return 0
         if traffic is not None and not retain:
             if token := await traffic.send(to, topic, payload, qos):
                 return token
         elif node.policy.sessions is SessionUse.ALWAYS:
-            raise self._no_session(retain)
+            if retain:
+                raise self._sessions_only("nothing can be retained")
+            raise TransportError("there are no sessions on this connection", hint=_ALLOW)
+        await self._sending.passed(to)
 
         def seal() -> bytes:
             frame = node.seal(payload, to=to, context=topic, transport=via)
@@ -126,28 +168,43 @@ class Bus:
         return 0
 
     @staticmethod
-    def _no_session(retain: bool) -> PqcIiotError:
-        hint = "allow frames beside sessions: pqc-iiot policy set --sessions auto"
-        if retain:
-            return PolicyError("policy allows sessions only: nothing can be retained", hint=hint)
-        return TransportError("there are no sessions on this connection", hint=hint)
+    def _sessions_only(consequence: str) -> PolicyError:
+        return PolicyError(f"policy allows sessions only: {consequence}", hint=_ALLOW)
 
-    def listen(self, *filters: str, qos: int = 1) -> Listening:
+    def listen(self, *filters: str, qos: int = 1, durable: bool = False) -> Listening:
         """Messages from topics that match a filter, verified, fresh, from trusted peers.
 
         `async for message in bus.listen("line1/#")`; a message counts as taken when the
         next one is asked for. Listeners whose filters overlap each get the message.
+
+        With `durable` messages are in `node.inbox`, on disk, before they are handed over,
+        and come again after a crash, with the same `id`, until they were taken. Then the
+        broker hears of it as soon as they are on disk.
         """
 
         async def begin(listening: Listening) -> None:
             if self._failure is not None:
                 raise self._failure
-            self._listeners.add(listening)
+            if durable:
+                self._receiving.add(listening, filters)
+            else:
+                self._listeners.add(listening)
             for topic_filter in filters:
                 await self._transport.subscribe(topic_filter, qos=qos)
             self._start()
 
-        return Listening(filters, begin)
+        return (self._receiving.listen if durable else Listening)(filters, begin)
+
+    async def acknowledge(self, *messages: Message) -> None:
+        """The application is done with messages of a durable listener: none of them ever
+        comes again once this has returned."""
+        await self._run(partial(self._node.inbox.ack, *messages))
+        self._receiving.changed()
+
+    async def drained(self) -> None:
+        """Returns when the broker has everything that was sent with `durable`, or it was
+        reported as lost. `TransportError` where the bus is closed before."""
+        await self._sending.drained()
 
     async def witness(self, *peers: str) -> None:
         """Countersigns checkpoints for peers that ask, and asks `peers` to countersign this
@@ -173,6 +230,7 @@ class Bus:
                     return
 
     async def _publish_witness(self, peer: str, frame: bytes) -> None:
+        await self._sending.passed(peer)
         await self._transport.publish(self._node.witness.context(peer), frame)
 
     async def announce(self) -> None:
@@ -200,7 +258,9 @@ class Bus:
         # In the order in which they came, in trains of one kind.
         try:
             while True:
-                for take, train in groupby(await self._transport.receive(), self._taker):
+                await self._receiving.room()
+                deliveries = await self._transport.receive(self._receiving.batch)
+                for take, train in groupby(deliveries, self._taker):
                     await take(self, list(train))
         except PqcIiotError as error:
             self._fail(error)
@@ -238,35 +298,48 @@ class Bus:
         assert self._sessions is not None
         topics = [delivery.topic for delivery in deliveries]
         packets = [delivery.payload for delivery in deliveries]
-        await self._hand_over(deliveries, self._sessions.open(topics, packets))
+        # With an inbox, peers hear that packets arrived when they are on disk: after a crash
+        # nobody can open them again.
+        self._sessions.holding = self._receiving.active
+        results = self._sessions.open(topics, packets)
+        if self._receiving.active:
+            messages = [each for each in results if isinstance(each, Message)]
+            await self._run(partial(self._node.inbox.put, messages))
+            self._receiving.came(messages)
+        self._sessions.holding = False
+        self._sessions.flush()
+        await self._hand_over(deliveries, results)
 
     async def _take_frames(self, deliveries: list[Delivery]) -> None:
-        via = self._transport.name
-        incoming = [Incoming(d.payload, d.topic, d.retained, via) for d in deliveries]
-        results = await self._run(partial(self._node.open_many, incoming))
+        via, durable = self._transport.name, self._receiving.active
+        incoming = [Incoming(d.payload, d.topic, d.retained or d.again, via) for d in deliveries]
+        results = await self._run(partial(self._node.open_many, incoming, durable=durable))
+        if durable:
+            self._receiving.came([each for each in results if isinstance(each, Message)])
         await self._hand_over(deliveries, results)
 
     async def _hand_over(
         self, deliveries: list[Delivery], results: list[Message | PqcIiotError]
     ) -> None:
-        topic, listeners = None, list[Listening]()
+        topic, listeners, kept = None, list[Listening](), False
         for delivery, result in zip(deliveries, results, strict=True):
             if isinstance(result, PqcIiotError):
                 self._tell_refused(delivery, result)
                 continue
-            if delivery.topic != topic or not listeners:
+            if delivery.topic != topic:
                 topic = delivery.topic
+                kept = self._receiving.wants(topic)
                 listeners = [each for each in list(self._listeners) if each.wants(topic)]
+            if kept:
+                delivery.ack()
             handover = Handover(delivery, len(listeners)) if delivery.wants_ack else None
-            full = False
-            for listener in listeners:
-                if not listener.put(result, handover):
-                    full = True
-                    await listener.room()
+            full = [each for each in listeners if not each.put(result, handover)]
+            for listener in full:
+                await listener.room()
             if full:
                 topic = None  # who listens may have changed
-            if not listeners:
-                log.warning("nobody listens on %r any more", topic)
+            if not listeners and not kept:
+                log.warning("nobody listens on %r any more", delivery.topic)
                 delivery.ack()
 
     def _tell_refused(self, delivery: Delivery, error: PqcIiotError) -> None:
@@ -274,7 +347,9 @@ class Bus:
             log.info("a frame on %r was refused: %s", delivery.topic, error)
         if self._on_refused is not None:
             via = self._transport.name
-            frame = Incoming(delivery.payload, delivery.topic, delivery.retained, via)
+            frame = Incoming(
+                delivery.payload, delivery.topic, delivery.retained or delivery.again, via
+            )
             self._on_refused(frame, error)
         delivery.ack()
 
@@ -289,6 +364,32 @@ class Bus:
         self._failure = self._failure or error
         for listener in list(self._listeners):
             listener.fail(self._failure)
+        self._receiving.fail(self._failure)
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush(FLUSH), name="pqc-iiot-flush")
+
+    async def _flush(self, delay: float = 0) -> None:
+        await asyncio.sleep(delay)
+        try:
+            await self._run(self._node.inbox.flush)
+        except PqcIiotError as error:
+            self._fail(error)
+
+
+async def announced(transport: Transport, name: str, within: float = 1.0) -> bytes | None:
+    """The bundle that a connected transport's broker keeps under a name; None where none
+    comes `within` these seconds of the subscription."""
+    topic = ANNOUNCEMENTS + name
+    await transport.subscribe(topic)
+    try:
+        deliveries = await asyncio.wait_for(transport.receive(), within)
+    except asyncio.TimeoutError:
+        return None
+    for delivery in deliveries:
+        delivery.ack()
+    return next((each.payload for each in deliveries if each.topic == topic), None)
 
 
 def mqtt_bus(node: Node, url: str, **options: str | int | bool) -> Bus:

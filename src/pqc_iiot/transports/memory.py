@@ -56,7 +56,13 @@ class MemoryBroker:
         return MemoryTransport(self, client_id)
 
     def deliver(
-        self, session: _Session, topic: str, payload: bytes, qos: int, retained: bool
+        self,
+        session: _Session,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retained: bool,
+        again: bool = False,
     ) -> None:
         """Put one message into a session's inbox."""
         number = next(self._numbers)
@@ -65,7 +71,7 @@ class MemoryBroker:
             session.unacked.pop(number, None)
             session.room.set()
 
-        delivery = Delivery(topic, payload, retained, ack if qos else no_ack)
+        delivery = Delivery(topic, payload, retained, ack if qos else no_ack, again)
         if qos:
             session.unacked[number] = delivery
         session.inbox.append(delivery)
@@ -145,7 +151,8 @@ class MemoryTransport(Transport):
         session.inbox.clear()
         session.unacked.clear()
         for delivery in again:
-            self._broker.deliver(session, delivery.topic, delivery.payload, 1, delivery.retained)
+            topic, payload, retained = delivery.topic, delivery.payload, delivery.retained
+            self._broker.deliver(session, topic, payload, 1, retained, again=True)
         session.arrived.set()
         for other in (session, *self._broker.sessions.values()):  # who waits may be us
             other.room.set()

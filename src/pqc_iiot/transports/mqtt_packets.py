@@ -81,13 +81,14 @@ class Connack(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """One message from the broker; `packet_id` is 0 at QoS 0."""
+    """One message from the broker; `packet_id` is 0 at QoS 0, `dup` is its word."""
 
     topic: str
     payload: bytes
     qos: int
     retain: bool
     packet_id: int
+    dup: bool = False
 
 
 class Ack(NamedTuple):
@@ -200,7 +201,7 @@ def decode_publish(first: int, body: bytes, version: int) -> Publish:
         raise _truncated() from error
     if position > len(body):
         raise _truncated()
-    return Publish(topic, body[position:], qos, bool(first & 1), packet_id)
+    return Publish(topic, body[position:], qos, bool(first & 1), packet_id, bool(first & 8))
 
 
 @_strict

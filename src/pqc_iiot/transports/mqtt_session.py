@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import TransportError
+from ..errors import BrokerRefusedError, TransportError
 from . import Delivery, closed_error, no_ack
 from . import mqtt_packets as packets
 from .mqtt_link import MqttLink
@@ -252,7 +252,7 @@ class MqttSession:
             self._drop(f"a message of {len(body) + skipped} bytes is too large")
             ack()
         elif self._inbox_bytes < _OVERRUN_BYTES:
-            delivery = Delivery(message.topic, message.payload, message.retain, ack)
+            delivery = Delivery(message.topic, message.payload, message.retain, ack, message.dup)
             self.inbox.append(delivery)
             self._inbox_bytes += _memory(delivery)
             self.arrived.set()
@@ -333,8 +333,8 @@ def _memory(delivery: Delivery) -> int:
     return len(delivery.payload) + len(delivery.topic) + 256
 
 
-def _not_taken(reason: str) -> TransportError:
-    return TransportError(
+def _not_taken(reason: str) -> BrokerRefusedError:
+    return BrokerRefusedError(
         f"the broker did not take the message: {reason}",
         hint="Check the broker's limits and log, and what its access list lets this user write.",
     )

@@ -63,6 +63,8 @@ class SessionTraffic:
         self._speaking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._inboxes: set[str] = set()
+        self.holding = False
+        """Whether the peers must not hear yet what arrived."""
 
     async def start(self) -> bool:
         """Listens in this device's inbox. False where there are no sessions on this bus:
@@ -159,14 +161,14 @@ class SessionTraffic:
         return topic in self._inboxes
 
     def open(self, topics: list[str], packets: list[bytes]) -> list[Message | PqcIiotError]:
-        """Opens packets that came on topics: a message or the refusal each."""
+        """Opens packets that came on topics: a message or the refusal each. `flush` tells the
+        peer."""
         results = self._sessions.receive_many(self._time(), topics, packets)
         if (meter := self._node.meter) is not None:
             refused = [each for each in results if isinstance(each, PqcIiotError)]
             meter.accepted("in", self._transport.name, len(results) - len(refused))
             for error in refused:
                 meter.refused("in", self._transport.name, error.code)
-        self.flush()
         return results
 
     async def take_in(self, frames: list[bytes]) -> None:
@@ -183,6 +185,8 @@ class SessionTraffic:
 
     def flush(self) -> None:
         """Carries out what the sessions ask for."""
+        if self.holding:
+            return
         for outcome in self._sessions.take():
             if isinstance(outcome, Send):
                 topic = outcome.context or INBOXES + outcome.kid.hex()

@@ -39,6 +39,23 @@ fn derives_and_authenticates() {
 }
 
 #[test]
+fn encrypts_data_of_any_length() {
+    let (key, other) = (Secret::random(32).unwrap(), Secret::random(32).unwrap());
+    for length in [0, 1, 70_000] {
+        let data = vec![7; length];
+        let mut blob = key.encrypt(b"a", &data).unwrap();
+        assert_eq!(blob.len(), 12 + length + 16);
+        assert_eq!(key.decrypt(b"a", &blob).unwrap(), data);
+        assert!(key.decrypt(b"b", &blob).is_err());
+        assert!(other.decrypt(b"a", &blob).is_err());
+        assert!(key.decrypt(b"a", &blob[..27]).is_err());
+        *blob.last_mut().unwrap() ^= 1;
+        assert!(key.decrypt(b"a", &blob).is_err());
+    }
+    assert!(Secret::random(16).unwrap().encrypt(b"", b"").is_err());
+}
+
+#[test]
 fn wycheproof_hkdf_and_aes_gcm() {
     use crate::hash::hkdf_extract;
     use crate::test_vectors::wycheproof;
