@@ -114,4 +114,12 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(receiver.next(), model.next);
     }
     assert!(sender.sealed() < LIMIT);
+    assert_eq!(receiver.oldest(), model.next.saturating_sub(window));
+    for (i, byte) in (0..).step_by(8).zip(receiver.told()) {
+        for bit in 0..8 {
+            let seen =
+                model.next.checked_sub(1 + i + bit).is_some_and(|n| model.taken.contains(&n));
+            assert_eq!(byte >> bit & 1 == 1, seen, "{} below", i + bit);
+        }
+    }
 });
