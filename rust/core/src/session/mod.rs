@@ -99,20 +99,28 @@ pub struct Receiver {
     before: Option<Ratchet>,
     /// A step that some packet claimed, genuine or not: computed once, however many do.
     ahead: Option<Ratchet>,
+    /// Which packets were seen, with a topic or without.
     window: Window,
+    /// How far behind the highest one a packet with a topic may be; 0 is strict order.
+    late: u32,
+    /// One above the highest number of a packet with a topic.
+    ordered: u32,
     opened: u32,
     failures: u32,
 }
 
 impl Receiver {
-    /// `window` is how far behind the highest number a packet may be: 0 is strict order.
+    /// `window` is how far behind the highest number a packet with a topic may be: 0 is strict
+    /// order. Control, which has none, takes other ways and may overtake and be overtaken.
     pub fn new(id: [u8; ID_LEN], secret: &[u8], window: u32) -> Result<Self> {
         Ok(Self {
             id,
             current: Ratchet::new(secret)?,
             before: None,
             ahead: None,
-            window: Window::new(window)?,
+            window: Window::new(window.max(TOLD))?,
+            late: window,
+            ordered: 0,
             opened: 0,
             failures: 0,
         })
@@ -133,9 +141,9 @@ impl Receiver {
         self.window.next()
     }
 
-    /// The lowest number that can still be opened.
+    /// The lowest number with which a packet with a topic can still be opened.
     pub fn oldest(&self) -> u32 {
-        self.window.oldest()
+        self.ordered.saturating_sub(self.late)
     }
 
     /// What the sender is told; see [`Window::told`].
@@ -155,6 +163,9 @@ impl Receiver {
             return Err(Error::Limit("too many forged packets for this session's key"));
         }
         self.window.check(number)?;
+        if !topic.is_empty() && number < self.oldest() {
+            return Err(Error::Replay);
+        }
         let step = step_of(number);
         let ratchet = match step.cmp(&self.current.step) {
             Ordering::Equal => &self.current,
@@ -168,6 +179,9 @@ impl Receiver {
             return Err(error);
         }
         self.accept(number);
+        if !topic.is_empty() {
+            self.ordered = self.ordered.max(number + 1);
+        }
         Ok(())
     }
 

@@ -64,6 +64,20 @@ fn strict_order_drops_what_comes_late_and_a_window_takes_it_once() {
 }
 
 #[test]
+fn control_overtakes_and_is_overtaken_without_harm_and_once() {
+    let (mut sender, mut receiver) = pair(0);
+    let packets = [b"t", b"".as_slice(), b"t", b""].map(|t| sender.packet(t, b"x").unwrap());
+    receiver.payload(b"", &packets[3]).unwrap();
+    receiver.payload(b"t", &packets[0]).unwrap();
+    receiver.payload(b"t", &packets[2]).unwrap();
+    receiver.payload(b"", &packets[1]).unwrap();
+    assert_eq!((receiver.next(), receiver.oldest()), (4, 3));
+    for (packet, topic) in packets.iter().zip([b"t".as_slice(), b"", b"t", b""]) {
+        assert_eq!(receiver.payload(topic, packet), Err(Error::Replay));
+    }
+}
+
+#[test]
 fn the_ratchet_steps_on_both_sides_also_over_gaps_and_wipes_what_was() {
     for window in [0, 64] {
         let (mut sender, mut receiver) = pair(window);
