@@ -131,7 +131,7 @@ class TestNothingComesOut:
         }
         assert names == {
             "Secret": {
-                "derive", "mac", "random", "read_fd", "unwrap", "unwrap_kem", "unwrap_sig",
+                "derive", "mac", "random", "read_fd", "take", "unwrap", "unwrap_kem", "unwrap_sig",
                 "verify_mac", "wrap", "wrap_kem", "wrap_sig",
             },
             "KemPrivateKey": {"generate", "hpke_open", "kem_id", "public_key"},

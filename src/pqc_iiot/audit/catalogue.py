@@ -96,6 +96,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "marker": Field(str, "random digits to search for", "0c9f3b1e5a7d2c84"),
         "mode": Field(str, "permissions found, octal", "0644"),
         "name": Field(str, "peer's name, as the peer's bundle claims it", "press-4"),
+        "native": Field(str, "the hardware's own code for what happened", "0x921"),
         "new": Field(str, "value from now on", "cnsa2"),
         "old": Field(str, "value until now", "all"),
         "operator": Field(str, "operating system account that gave the command", "alice"),
@@ -165,6 +166,21 @@ _KEYS = (
     Event("PQC-2004", "key_unlock_failed", _MEDIUM, "CR 1.11",
           "The passphrase given does not open the key file.",
           ("path",), "wrong_passphrase"),
+    Event("PQC-2005", "key_device_refused", _MEDIUM, "CR 1.11",
+          "The PIN or authorisation given is not the one of the device that holds the keys.",
+          ("path", "native"), "provider_auth_failed"),
+    Event("PQC-2006", "key_device_locked_out", _HIGH, "CR 1.11",
+          "The device that holds the keys refuses every authorisation until it is unlocked.",
+          ("path", "native"), "provider_locked_out"),
+    Event("PQC-2007", "key_policy_mismatch", _HIGH, "CR 3.4",
+          "The machine is not in the state that the keys were sealed to.",
+          ("path", "native"), "provider_policy_mismatch"),
+    Event("PQC-2008", "key_integrity_failed", _HIGH, "CR 3.4",
+          "The stored keys are not this device's, or were changed.",
+          ("path", "native"), "provider_integrity_failed"),
+    Event("PQC-2009", "key_not_in_device", _HIGH, "CR 1.5",
+          "A key, token or counter that the state names is not in the hardware.",
+          ("path", "native"), "key_not_found"),
 )
 
 _PEERS = (
@@ -238,6 +254,8 @@ _REFUSALS = tuple(
          "This device's policy forbids what was asked.", ("suite", *_FRAME)),
         (4010, "peer_key_changed", _HIGH, "CR 1.2",
          "A known name came with other keys.", ("name", "presented", "serial", "transport")),
+        (4011, "custody_too_low", _MEDIUM, "CR 1.9",
+         "Keys would be, or are, in a lower custody than is demanded.", ("path",)),
     )
 )
 
@@ -262,6 +280,10 @@ _STATE = (
           "The operating system's lock limit is reached: a secret is in memory that can be "
           "swapped out.",
           ("limit",)),
+    Event("PQC-5008", "state_counter_rollback", _CRITICAL, "CR 3.4",
+          "The counter in hardware says that the state is an older copy, or it is not the "
+          "counter that this state was kept with.",
+          ("path", "native"), "counter_rollback"),
 )
 
 _AUDIT = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .._core import Secret
 from ..errors import InvalidInputError, UnsafePermissionsError
-from . import PassphraseSource
+from .base import PassphraseSource
 
 CREDENTIAL = "pqc-iiot-passphrase"
 """Name of the systemd credential (`LoadCredential=`, systemd.exec(5))."""
