@@ -16,13 +16,14 @@ demo: ## Run the main job: two devices, a broker, live readings, attacks
 	@$(BIN)/pqc-iiot demo
 
 test: ## Run every test
-	@$(PYTHON) tools/bootstrap.py test demo
-	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl
+	@$(PYTHON) tools/bootstrap.py test demo hsm
+	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl \
+		softhsm2 opensc
 	cargo test --release --quiet
 	$(BIN)/pytest
 
 lint: ## Run ruff, mypy, rustfmt and clippy
-	@$(PYTHON) tools/bootstrap.py lint test demo
+	@$(PYTHON) tools/bootstrap.py lint test demo hsm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -11,6 +11,7 @@ Structures are those of PKCS#11 2.40 on Linux: CK_ULONG is `unsigned long`, noth
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -92,8 +93,7 @@ class Calls:
     def encrypt(self, session: int, key: int, aad: bytes, plaintext: bytearray) -> bytes:
         """AES-GCM: nonce, ciphertext and tag. A token that makes its own nonces may."""
         nonce = bytearray(NONCE_SIZE)
-        with open("/dev/urandom", "rb", buffering=0) as source:  # noqa: PTH123
-            source.readinto(nonce)
+        draw(nonce)
         sealed = bytearray(len(plaintext) + TAG_SIZE)
         self._crypt(self._encrypt, session, key, nonce, aad, plaintext, sealed)
         return bytes(nonce + sealed)
@@ -122,7 +122,7 @@ class Calls:
 
     def _crypt(
         self,
-        calls: tuple[ctypes._CFuncPtr, ctypes._CFuncPtr],
+        calls: tuple[Callable[..., int], Callable[..., int]],
         session: int,
         key: int,
         nonce: bytearray,
@@ -143,6 +143,13 @@ class Calls:
         _check(run(session, _address(data), len(data), _address(into), ctypes.byref(written)))
         if written.value != (len(into) if length is None else length):
             raise CallError(0x30)  # CKR_DEVICE_ERROR
+
+
+def draw(buffer: bytearray) -> None:
+    """Fills a buffer with the kernel's randomness, of which no copy stays anywhere."""
+    with Path("/dev/urandom").open("rb", buffering=0) as source:
+        if source.readinto(buffer) != len(buffer):
+            raise OSError("the kernel's randomness has an end")
 
 
 def wipe(buffer: bytearray) -> None:
