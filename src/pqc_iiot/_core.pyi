@@ -169,7 +169,7 @@ class Secret:
         """
 
     @staticmethod
-    def take(buffer: bytes | bytearray | memoryview) -> Secret:
+    def take(buffer: object) -> Secret:
         """Move a secret that native code left in `buffer` into locked memory.
 
         1 to 4096 bytes are copied and the buffer is wiped in place, also where this raises

@@ -20,8 +20,8 @@ from .keys import (
     MemorySig,
     NativeKem,
     NativeSig,
-    Signer,
     SigKey,
+    Signer,
     SplitKem,
     SplitSig,
 )
