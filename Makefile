@@ -16,9 +16,9 @@ demo: ## Run the main job: two devices, a broker, live readings, attacks
 	@$(BIN)/pqc-iiot demo
 
 test: ## Run every test
-	@$(PYTHON) tools/bootstrap.py test demo hsm
 	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl \
-		softhsm2 opensc
+		softhsm2 opensc swtpm swtpm-tools tpm2-tools libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py test demo hsm tpm
 	cargo test --release --quiet
 	$(BIN)/pytest
 
