@@ -19,6 +19,7 @@ test: ## Run every test
 	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl \
 		softhsm2 opensc swtpm swtpm-tools tpm2-tools libtss2-dev pkg-config
 	@$(PYTHON) tools/bootstrap.py test demo hsm tpm
+	@tools/get-softokn .venv/softokn
 	cargo test --release --quiet
 	$(BIN)/pytest
 
