@@ -47,7 +47,8 @@ def open_private(path: str | os.PathLike[str], what: str) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as cause:
         raise InvalidInputError(
-            f"the {what} {os.fspath(path)} cannot be read: {cause.strerror}"
+            f"the {what} {os.fspath(path)} cannot be read: {cause.strerror}",
+            hint="name a file that the user of this program can read",
         ) from cause
     try:
         mode = os.fstat(fd).st_mode

@@ -75,7 +75,10 @@ def _fill(fd: int, buffer: bytearray, what: str, *, line: bool = False) -> int:
             if line and buffer[length - 1] == ord("\n"):
                 break
     except OSError as cause:
-        raise InvalidInputError(f"{what} cannot be read: {cause.strerror}") from cause
+        raise InvalidInputError(
+            f"{what} cannot be read: {cause.strerror}",
+            hint="name a file that the user of this program can read",
+        ) from cause
     for ending in (ord("\n"), ord("\r")):
         if length and buffer[length - 1] == ending:
             length -= 1
