@@ -84,6 +84,7 @@ class Node:
             self._lock,
             self._check_usable,
             self.sessions.refresh,
+            self._freshness.outdate,
         )
         self.witness = Witness(self._usable_state, self._lock, self.seal)
 
@@ -277,6 +278,7 @@ class Node:
         with self._lock:
             store_policy(self._usable_state(), policy)
             self.sessions.refresh()
+            self._freshness.outdate()
 
     def rotate(self, suite: int | None = None) -> Bundle:
         """New keys, signed by the current ones: the bundle to announce to peers.
@@ -288,6 +290,7 @@ class Node:
         with self._lock:
             self._state = rotate_keys(self._usable_state(), suite)
             self._reception.identity = self._state.identity
+            self._freshness.outdate()
             return self._reception.identity.current.bundle
 
     def retire(self) -> None:
@@ -295,6 +298,7 @@ class Node:
         with self._lock:
             self._state = retire_keys(self._usable_state())
             self._reception.identity = self._state.identity
+            self._freshness.outdate()
 
     def reload(self) -> None:
         """Reads the sinks' settings (`audit.json`) again: what is new there begins, what is

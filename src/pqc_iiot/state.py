@@ -15,7 +15,7 @@ from .audit import AuditLog
 from .audit.clock import clock_state
 from .audit.limit import Limiter
 from .errors import (
-    PolicyError,
+    CustodyTooLowError,
     PqcIiotError,
     StateError,
     StateRollbackError,
@@ -26,7 +26,7 @@ from .freshness import Freshness
 from .identity import Identity, OwnKeys, note_key, note_signer, public_name
 from .keystore import Keystore
 from .policy import Policy
-from .providers import PassphraseSource
+from .providers import Counter, PassphraseSource
 from .store import META, Row, Store, open_store
 from .suites import get_suite
 from .trail import (
@@ -145,6 +145,8 @@ def recover_state(
         _set_aside(folder)
         identity.write(folder)
         store = _new_store(folder, identity, policy, store_url)
+        identity.discard(old.current)
+        identity.discard(old.previous)
         emit_key_event(audit, "key_made", identity, operator=account())
         audit.emit("state_recovered", path=str(folder.path), operator=account())
         return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
@@ -188,6 +190,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     identity = old.rotated(suite, policy.min_custody)
     identity.write(state.folder)
     _store_generation(state.store, identity)
+    identity.discard(old.previous)
     predecessor = old.fingerprint.hex()
     emit_key_event(
         state.audit, "key_rotated", identity, predecessor=predecessor, operator=account()
@@ -199,9 +202,10 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
 
 def retire_keys(state: State) -> State:
     """The same state without the keys before the last rotation, written."""
-    identity = state.identity.retired()
+    retired, identity = state.identity.previous, state.identity.retired()
     identity.write(state.folder)
     _store_generation(state.store, identity)
+    identity.discard(retired)
     return replace(state, identity=identity)
 
 
@@ -242,7 +246,7 @@ def _read_settings(folder: StateFolder) -> AuditSettings | None:
 def _new_store(folder: StateFolder, identity: Identity, policy: Policy, url: str) -> Store:
     store = _open_store(folder, identity, url, create=True)
     try:
-        Freshness.initialise(store, _anchor(folder, identity, url))
+        Freshness.initialise(store, _anchor(folder, identity, url), _counter(identity, url))
         with store.transaction():
             store.put(META, Row(_POLICY, policy.encode()))
         _store_generation(store, identity)
@@ -296,7 +300,8 @@ def _assemble(
         _require_custody(identity, policy)
         warn_of_lock_limit(audit)
         keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
-        freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
+        anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
+        freshness = Freshness(store, anchor, counter, block=policy.sequence_block)
     except BaseException:
         store.close()
         raise
@@ -322,6 +327,12 @@ def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bo
 def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
     # A store that keeps nothing has nothing to be behind of.
     return None if url == MEMORY else Anchor(folder, identity.derive(b"anchor"))
+
+
+def _counter(identity: Identity, url: str) -> Counter | None:
+    """The provider's, if it protects against what the anchor cannot."""
+    counter = None if url == MEMORY else identity.provider.counter()
+    return counter if counter and counter.rollback_protected else None
 
 
 def _store_generation(store: Store, identity: Identity) -> None:
@@ -372,7 +383,7 @@ def store_policy(state: State, policy: Policy) -> None:
 def _require_custody(identity: Identity, policy: Policy) -> None:
     custody = identity.current.keys.custody
     if custody < policy.min_custody:
-        raise PolicyError(
+        raise CustodyTooLowError(
             f"the keys are in custody {custody.name}, policy demands {policy.min_custody.name}",
             hint="make the device with another provider: pqc-iiot init --provider",
         )

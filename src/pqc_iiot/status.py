@@ -29,8 +29,10 @@ class MemoryStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One device now. `numbers_reserved` is the upper edge of the numbers given out,
-    `key_age` the seconds since the current keys were made (by the age of the bundle's file)."""
+    """One device now. `custody` is the weaker of the two keys' custodies,
+    `rollback_protected` whether a counter in hardware would tell that the whole folder was
+    put back, `numbers_reserved` the upper edge of the numbers given out, `key_age` the
+    seconds since the current keys were made (by the age of the bundle's file)."""
 
     name: str
     fingerprint: str
@@ -41,6 +43,10 @@ class Status:
     previous_keys: bool
     provider: str
     custody: str
+    kem_custody: str
+    sig_custody: str
+    assurance: str
+    rollback_protected: bool
     trust: str
     suites_allowed: str
     peers: int
@@ -69,6 +75,10 @@ def status_of(state: State, sessions: SessionStatus) -> Status:
         previous_keys=state.identity.previous is not None,
         provider=state.identity.uri,
         custody=state.identity.current.keys.custody.name,
+        kem_custody=state.identity.current.keys.kem_custody.name,
+        sig_custody=state.identity.current.keys.sig_custody.name,
+        assurance=state.identity.provider.assurance.name,
+        rollback_protected=state.freshness.rollback_protected,
         trust=policy.trust.value,
         suites_allowed=policy.suites,
         peers=peers,

@@ -283,7 +283,7 @@ _STATE = (
     Event("PQC-5008", "state_counter_rollback", _CRITICAL, "CR 3.4",
           "The counter in hardware says that the state is an older copy, or it is not the "
           "counter that this state was kept with.",
-          ("path", "native"), "counter_rollback"),
+          ("path",), "counter_rollback"),
 )
 
 _AUDIT = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Suite = Annotated[
     int | None,
-    typer.Option(parser=checked(suite_id), metavar="N", help="Number of the suite: 1 to 5."),
+    typer.Option(parser=checked(suite_id), metavar="N", help="Number of the suite: 1 to 7."),
 ]
 
 _INSECURE = "software:insecure-plaintext-keys"
