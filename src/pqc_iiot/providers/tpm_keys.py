@@ -191,8 +191,8 @@ class KeyMaker:
 
     @staticmethod
     def _checked(key: K, template: Any) -> K:
-        stored, wanted = key.stored.public.publicArea, template.publicArea
-        if int(stored.objectAttributes) != int(wanted.objectAttributes):
+        wanted = template.publicArea
+        if key.stored.attributes != int(wanted.objectAttributes):
             raise IntegrityFailedError("a stored TPM key is of another kind")
         # Loads it: the TPM checks that both parts belong together and to it.
         key.require_fixed()

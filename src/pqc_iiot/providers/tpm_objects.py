@@ -24,7 +24,7 @@ from tpm2_pytss.types import (
 
 from ..errors import AuthFailedError, IntegrityFailedError, ProviderError
 from .tpm_device import Device, flushed
-from .tpm_errors import AUTH_FAIL, BAD_AUTH, base_code, is_lost
+from .tpm_errors import AUTH_FAIL, BAD_AUTH, NO_ROOM, base_code, is_lost
 from .tpm_secrets import Auth
 
 STORAGE_KEY = 0x81000001
@@ -114,6 +114,12 @@ class StoredObject:
         return bytes(self.public.get_name())
 
     @property
+    def attributes(self) -> int:
+        """TPMA_OBJECT, as stored: the TPM vouches for them once it has loaded the object."""
+        area = self.public.publicArea
+        return int(area.objectAttributes)
+
+    @property
     def point(self) -> bytes:
         """The public point of an ECC key: 65 bytes, uncompressed."""
         area = self.public.publicArea
@@ -140,7 +146,8 @@ class StoredObject:
         try:
             return esys.context_load(self._context)
         except TSS2_Exception as cause:
-            if is_lost(int(cause.rc)):
+            rc = int(cause.rc)
+            if is_lost(rc) or base_code(rc) in NO_ROOM:
                 raise
             self._context = None  # the TPM was reset meanwhile
             return None

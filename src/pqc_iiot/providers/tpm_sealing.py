@@ -11,12 +11,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tpm2_pytss.constants import ESYS_TR, TPM2_PT, TPM2_SE, TPMA_SESSION
+from tpm2_pytss import TSS2_Exception
+from tpm2_pytss.constants import ESYS_TR, TPM2_PT, TPM2_SE, TPMA_OBJECT, TPMA_SESSION
 from tpm2_pytss.types import TPML_PCR_SELECTION
 
 from .._core import Secret
 from ..errors import AuthFailedError, IntegrityFailedError, LockedOutError
 from .tpm_device import Device, flushed, session
+from .tpm_errors import AUTH_FAIL, BAD_AUTH, base_code
 from .tpm_objects import Storage, StoredObject, sealed_template
 from .tpm_secrets import (
     AUTH_SIZE,
@@ -44,6 +46,19 @@ def _policy(
             esys.policy_pcr(handle, None, selection(pcrs))
         esys.policy_auth_value(handle)
         yield handle
+
+
+def _unseal(esys: Any, handle: Any, policy: Any) -> Any:
+    try:
+        return esys.unseal(handle, session1=policy)
+    except TSS2_Exception as cause:
+        if base_code(int(cause.rc)) not in (AUTH_FAIL, BAD_AUTH):
+            raise
+        raise AuthFailedError(
+            "the TPM refused the PIN",
+            hint="check the file that pin-file= in the URI names; too many wrong ones lock the TPM",
+            native=f"0x{int(cause.rc):x}",
+        ) from cause
 
 
 class Sealing:
@@ -79,7 +94,11 @@ class Sealing:
         `PolicyMismatchError` after a PCR has changed, `AuthFailedError` for a wrong PIN, of
         which the TPM sees one per call, `LockedOutError` where one more would lock it.
         """
-        if self._pin:
+        if guarded := not stored.attributes & int(TPMA_OBJECT.NODA):
+            if not self._pin:
+                raise AuthFailedError(
+                    "the keys were made with a PIN", hint="add ;pin-file=/full/path to the URI"
+                )
             self._leave_a_try()
 
         def unseal(esys: Any) -> Secret:
@@ -90,7 +109,7 @@ class Sealing:
                     with _policy(
                         esys, TPM2_SE.POLICY, parent, self._pcrs, TPMA_SESSION.ENCRYPT
                     ) as policy:
-                        data = esys.unseal(handle, session1=policy)
+                        data = _unseal(esys, handle, policy)
             if len(data) != KEK_SIZE + AUTH_SIZE:
                 raise IntegrityFailedError("the sealed key has another length")
             content = view(data._cdata.buffer, KEK_SIZE + AUTH_SIZE)
@@ -99,15 +118,7 @@ class Sealing:
             finally:
                 content[:] = bytes(len(content))
 
-        try:
-            return self._device.run("unsealing the keys", unseal, again=not self._pin)
-        except AuthFailedError as cause:
-            raise AuthFailedError(
-                "the TPM refused the PIN" if self._pin else "the sealed key wants a PIN",
-                hint="check the file that pin-file= in the URI names; too many wrong ones lock"
-                " the TPM",
-                native=cause.native,
-            ) from cause
+        return self._device.run("unsealing the keys", unseal, again=not guarded)
 
     def try_without_policy(self, stored: StoredObject) -> None:
         """An attempt that must raise `ProviderError`."""
