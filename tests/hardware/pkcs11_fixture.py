@@ -88,7 +88,7 @@ class Shim(SoftHsm):
     module: Path = SOFTHSM
     told: Path = Path()
 
-    def tell(self, function: str, number: int = 0) -> None:
+    def tell(self, function: str, number: int = 0x32) -> None:
         """Lets a function return this from now on (`C_Sign`) or once (`C_Sign.once`); or the
         token be `gone`, or have more `flags`."""
         (self.told / function).write_text(hex(number))
@@ -97,11 +97,15 @@ class Shim(SoftHsm):
         """Undoes `tell`."""
         (self.told / function).unlink()
 
+    def calls(self, function: str) -> int:
+        """How often it was called."""
+        file = self.told / f"{function}.calls"
+        return file.stat().st_size if file.exists() else 0
+
     @property
     def logins(self) -> int:
         """How often a PIN was tried."""
-        file = self.told / "logins"
-        return file.stat().st_size if file.exists() else 0
+        return self.calls("C_Login")
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +144,15 @@ def shim_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need(SOFTHSM.exists(), "SoftHSM2 is not installed")
     folder = tmp_path_factory.mktemp("shim")
     shutil.copy(SOFTHSM, folder / "real.so")
-    command = ["cc", "-shared", "-fPIC", "-o", folder / "shim.so", HERE / "pkcs11_shim.c", "-ldl"]
+    command: list[str | Path] = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-o",
+        folder / "shim.so",
+        HERE / "pkcs11_shim.c",
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return folder / "shim.so"
 

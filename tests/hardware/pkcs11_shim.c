@@ -3,8 +3,8 @@
    $PKCS11_SHIM is a folder. A file there named after a function (`C_Sign`) holds the number
    that the function returns instead of being called; one named `C_Sign.once` does so for one
    call. Where the file `gone` is there, the token is: no slot has one, and everything else
-   about it fails. `flags` holds flags that the token has besides its own. Every C_Login adds
-   a byte to `logins`. $PKCS11_SHIM_REAL is the module behind. Every argument of PKCS#11 is a
+   about it fails. `flags` holds flags that the token has besides its own. Every call of these
+   functions adds a byte to a file such as `C_Sign.calls`. $PKCS11_SHIM_REAL is the module behind. Every argument of PKCS#11 is a
    word or smaller, and a call has eight at most. */
 
 #include <dlfcn.h>
@@ -19,15 +19,16 @@ enum { FUNCTIONS = 68, OK = 0, TOKEN_NOT_PRESENT = 0xe0, DEVICE_REMOVED = 0x32 }
 
 static word real[FUNCTIONS + 1], table[FUNCTIONS + 1];
 
-static FILE *find(const char *name, const char *suffix, char *path, size_t room) {
+static FILE *find(const char *name, const char *suffix, char *path, size_t room,
+                  const char *mode) {
     const char *folder = getenv("PKCS11_SHIM");
     snprintf(path, room, "%s/%s%s", folder ? folder : "/nonexistent", name, suffix);
-    return fopen(path, "r");
+    return fopen(path, mode);
 }
 
 static int number(const char *name, const char *suffix, int once, word *value) {
     char path[4096];
-    FILE *file = find(name, suffix, path, sizeof path);
+    FILE *file = find(name, suffix, path, sizeof path, "r");
     if (!file)
         return 0;
     if (fscanf(file, "%li", (long *)value) != 1)
@@ -39,6 +40,12 @@ static int number(const char *name, const char *suffix, int once, word *value) {
 }
 
 static int fails(const char *name, word *rv) {
+    char path[4096];
+    FILE *file = find(name, ".calls", path, sizeof path, "a");
+    if (file) {
+        fputc('.', file);
+        fclose(file);
+    }
     return number(name, ".once", 1, rv) || number(name, "", 0, rv) || number("gone", "", 0, rv);
 }
 
@@ -49,6 +56,7 @@ static int fails(const char *name, word *rv) {
     }
 
 WRAP(12, C_OpenSession)
+WRAP(18, C_Login)
 WRAP(24, C_GetAttributeValue)
 WRAP(26, C_FindObjectsInit)
 WRAP(27, C_FindObjects)
@@ -80,21 +88,6 @@ static word C_GetTokenInfo(word slot, word info) {
     number("flags", "", 0, &flags);
     *(word *)(info + 96) |= flags;
     return rv;
-}
-
-static word C_Login(word session, word user, word pin, word length) {
-    char path[4096];
-    word rv;
-    FILE *file = find("logins", "", path, sizeof path);
-    if (file)
-        fclose(file);
-    if ((file = fopen(path, "a"))) {
-        fputc('.', file);
-        fclose(file);
-    }
-    if (fails("C_Login", &rv))
-        return rv;
-    return ((function)real[19])(session, user, pin, length, 0, 0, 0, 0);
 }
 
 word C_GetFunctionList(word **list) {

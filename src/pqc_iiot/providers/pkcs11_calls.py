@@ -1,4 +1,4 @@
-"""The four PKCS#11 calls that a secret goes into or comes out of, made directly.
+"""The PKCS#11 calls that a secret goes into or comes out of, made directly.
 
 A binding that hands out `bytes` leaves copies of a secret behind in memory that nobody
 wipes. Here it goes between the token and one `bytearray` of the caller's, which wipes it or
@@ -24,6 +24,7 @@ _AES_GCM: Final = 0x1087  # CKM_AES_GCM
 
 # Positions in CK_FUNCTION_LIST, of which the first word is the version.
 _LOGIN, _GET_ATTRIBUTE_VALUE = 19, 25
+_FIND_OBJECTS_INIT, _FIND_OBJECTS_FINAL = 27, 29
 _ENCRYPT_INIT, _ENCRYPT, _DECRYPT_INIT, _DECRYPT = 30, 31, 34, 35
 
 _Bytes = ctypes.POINTER(ctypes.c_ubyte)
@@ -34,6 +35,8 @@ _CRYPT_TYPE = ctypes.CFUNCTYPE(
     _Word, _Word, ctypes.c_void_p, _Word, ctypes.c_void_p, ctypes.POINTER(_Word)
 )
 _GET_TYPE = ctypes.CFUNCTYPE(_Word, _Word, _Word, ctypes.c_void_p, _Word)
+_FIND_TYPE = ctypes.CFUNCTYPE(_Word, _Word, ctypes.c_void_p, _Word)
+_END_TYPE = ctypes.CFUNCTYPE(_Word, _Word)
 
 
 class _Mechanism(ctypes.Structure):
@@ -83,12 +86,19 @@ class Calls:
         _check(get_function_list(ctypes.byref(table)))
         self._login = _LOGIN_TYPE(table[_LOGIN])
         self._get_attribute_value = _GET_TYPE(table[_GET_ATTRIBUTE_VALUE])
+        self._find = _FIND_TYPE(table[_FIND_OBJECTS_INIT]), _END_TYPE(table[_FIND_OBJECTS_FINAL])
         self._encrypt = _INIT_TYPE(table[_ENCRYPT_INIT]), _CRYPT_TYPE(table[_ENCRYPT])
         self._decrypt = _INIT_TYPE(table[_DECRYPT_INIT]), _CRYPT_TYPE(table[_DECRYPT])
 
     def login(self, session: int, pin: bytearray, length: int) -> None:
         """Logs the user in with the first `length` bytes of `pin`."""
         _check(self._login(session, _USER, _address(pin), length))
+
+    def check_search(self, session: int) -> None:
+        """Begins a search for everything and ends it."""
+        begin, end = self._find
+        _check(begin(session, None, 0))
+        _check(end(session))
 
     def encrypt(self, session: int, key: int, aad: bytes, plaintext: bytearray) -> bytes:
         """AES-GCM: nonce, ciphertext and tag. A token that makes its own nonces may."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -128,6 +129,9 @@ _BY_NAME = {name: (f"{name} (0x{number:x})", meaning) for number, name, meaning 
 _UNKNOWN = _Meaning(
     ProviderError, "the token's module reports an error that is not known here", "see its manual"
 )
+_NONSENSE = _Meaning(
+    ProviderError, "the token's module gives an answer that makes no sense", "see its manual"
+)
 _ALREADY_LOGGED_IN = 0x100
 _UNMAPPED = re.compile(r"error code 0x([0-9a-f]+)", re.IGNORECASE)
 
@@ -172,6 +176,9 @@ def translated(where: str) -> Iterator[None]:
     except (PKCS11Error, CallError, KeyMissingError) as cause:
         native, meaning = _look_up(cause)
         raise failure(meaning, where, native) from cause
+    except (struct.error, UnicodeDecodeError, AttributeError) as cause:
+        # An attribute of another size, or a key that does not do what it was made for.
+        raise failure(_NONSENSE, where) from cause
 
 
 def changed(where: str, cause: CallError) -> ProviderError:

@@ -126,6 +126,6 @@ def read_secret(live: Live, secret: Object, into: bytearray) -> None:
 
 def destroy(live: Live, key_id: bytes) -> None:
     """Removes every object with this id; idempotent."""
-    for found in list(live.session.get_objects({Attribute.ID: key_id})):
+    for found in live.search({Attribute.ID: key_id}):
         with contextlib.suppress(PKCS11Error):
             found.destroy()

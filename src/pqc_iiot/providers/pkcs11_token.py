@@ -120,11 +120,18 @@ class Live:
         """The one object with this id. `KeyMissingError` where there is none, or more."""
         wanted = kind, key_id
         if wanted not in self._found:
-            found = list(self.session.get_objects({Attribute.CLASS: kind, Attribute.ID: key_id}))
+            found = self.search({Attribute.CLASS: kind, Attribute.ID: key_id})
             if len(found) != 1:
                 raise KeyMissingError(f"{len(found)} objects have the id {key_id.hex()}")
             self._found[wanted] = found[0]
         return self._found[wanted]
+
+    def search(self, template: dict[Attribute, object]) -> list[pkcs11.Object]:
+        """Every object with these attributes."""
+        # python-pkcs11 does not let go of a search that could not begin: it ends it whenever
+        # the garbage collector comes, outside the lock. So one is begun here first.
+        self.calls.check_search(self.handle)
+        return list(self.session.get_objects(template))
 
     def mechanisms(self) -> frozenset[int]:
         """What the token says that it can do."""
