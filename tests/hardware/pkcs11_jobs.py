@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
 from pqc_iiot import Node, PqcIiotError
+from pqc_iiot.envelope import parse
 from pqc_iiot.providers import open_provider
 from pqc_iiot.suites import get_suite
 
@@ -48,6 +50,46 @@ def use_device(folder: str, peer: str) -> None:
         other.peers.add_approved(device.bundle)
         assert other.open(device.seal(b"out", to="peer")).payload == b"out"
         assert device.open(other.seal(b"in", to="device")).payload == b"in"
+
+
+def fork(uri: str) -> None:
+    """What a child gets from its parent's keys, provider and module; the parent goes on."""
+    provider = open_provider(uri)
+    keys, _ = provider.generate(get_suite(6))
+    child = os.fork()
+    if not child:
+        for use in (
+            lambda: keys.sign(b"m"),
+            lambda: provider.generate(get_suite(6)),
+            lambda: open_provider(uri),
+        ):
+            try:
+                use()
+            except PqcIiotError as error:
+                print(type(error).__name__, flush=True)
+        provider.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(bool(keys.sign(b"m")))
+
+
+def work(folder: str, peer: str) -> None:
+    """A device that sends without end; each number is printed once the frame is there."""
+    with Node.open(Path(folder)) as device, Node.open(Path(peer)) as other:
+        device.peers.add_approved(other.bundle)
+        other.peers.add_approved(device.bundle)
+        while True:
+            frame = device.seal(b"out", to="peer")
+            print(parse(frame).sequence, flush=True)
+            device.open(other.seal(b"in", to="device"))
+
+
+def rotate(uri: str, folder: str) -> None:
+    """A device that makes new keys without end."""
+    with Node.create(Path(folder), name="device", suite=6, provider=uri) as device:
+        print(0, flush=True)
+        while True:
+            print(device.rotate().serial, flush=True)
 
 
 if __name__ == "__main__":
