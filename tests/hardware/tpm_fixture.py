@@ -67,16 +67,11 @@ class Swtpm:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 30
-        while True:
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(f"{self.folder}/s.ctrl")
-                except OSError:
-                    assert self._process.poll() is None, "swtpm ended"
-                    assert time.monotonic() < deadline, "swtpm does not start"
-                else:
-                    return self
+        while not all(_listens(f"{self.folder}/{name}") for name in ("s", "s.ctrl")):
+            assert self._process.poll() is None, "swtpm ended"
+            assert time.monotonic() < deadline, "swtpm does not start"
             time.sleep(0.002)
+        return self
 
     @property
     def pid(self) -> int:
@@ -158,6 +153,15 @@ class Swtpm:
     def provider(self, options: str = "", header: bytes | None = None) -> SecurityProvider:
         """The provider, new or as stored."""
         return open_provider(self.uri + options, header)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture(scope="session")
