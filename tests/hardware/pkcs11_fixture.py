@@ -1,7 +1,8 @@
-"""Tokens to test with: SoftHSM2, which is classical, and NSS softokn, which performs ML-KEM.
+"""Tokens to test with: SoftHSM2, which is classical, NSS softokn, which performs ML-KEM, and
+kryoptic, which performs ML-DSA too.
 
 Each test gets a fresh copy of a token that was initialised once. SoftHSM runs in the process
-of the tests, softokn never: it runs in processes of their own (`Softokn.run`).
+of the tests, the others never: they run in processes of their own (`Tokens.run`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .required import need
 
 SOFTHSM = Path(os.environ.get("PQC_IIOT_SOFTHSM", "/usr/lib/softhsm/libsofthsm2.so"))
 SOFTOKN = Path(os.environ.get("PQC_IIOT_SOFTOKN", Path(sys.prefix, "softokn", "libsoftokn3.so")))
+KRYOPTIC = Path(os.environ.get("PQC_IIOT_KRYOPTIC", Path(sys.prefix, "kryoptic", "libkryoptic.so")))
 HERE = Path(__file__).parent
 PIN = "user-1234"
 SO_PIN = "so-123456"
@@ -223,7 +225,68 @@ def _softokn(folder: Path, flags: str = "") -> Softokn:
         "NSS_LIB_PARAMS": f"{where} flags={flags} ",
     }
     uri = f"pkcs11:module={SOFTOKN};token=NSS%20Certificate%20DB;pin-file={folder}/pin"
-    custody = {suite: Custody.SPLIT if suite == 6 else Custody.SEALED for suite in SUITES}
+    # It performs ML-KEM, ECDH and ECDSA inside, but wraps any key for whoever asks.
+    custody = dict.fromkeys(SUITES, Custody.SEALED)
     token = Softokn(folder, uri, custody, environment)
     token.write_pin(PIN)
+    return token
+
+
+class Kryoptic(Tokens):
+    """Kryoptic, in processes of their own."""
+
+    def restart(self) -> None:
+        """Nothing of it lives longer than its process."""
+
+    def behind(self, shim: Path) -> Kryoptic:
+        """The same token behind the module that can be told to fail."""
+        told = self.folder / "told"
+        told.mkdir()
+        more = {"PKCS11_SHIM": str(told), "PKCS11_SHIM_REAL": str(KRYOPTIC)}
+        uri = self.uri.replace(str(KRYOPTIC), str(shim))
+        return Kryoptic(self.folder, uri, self.custody, {**self.environment, **more})
+
+
+@pytest.fixture(scope="session")
+def kryoptic_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an initialised token."""
+    if not KRYOPTIC.exists():
+        pytest.skip("kryoptic is not there; this builds it: tools/get-kryoptic")
+    token = _kryoptic(tmp_path_factory.mktemp("kryoptic"))
+    tool: list[str | Path] = ["pkcs11-tool", "--module", KRYOPTIC, "--so-pin", SO_PIN]
+    for more in (
+        ["--init-token", "--label", "plant", "--slot", "1"],
+        ["--login", "--login-type", "so", "--init-pin", "--pin", PIN],
+    ):
+        subprocess.run(
+            [*tool, *more],
+            env={**os.environ, **token.environment},
+            check=True,
+            capture_output=True,
+        )
+    return token.folder
+
+
+@pytest.fixture
+def kryoptic(kryoptic_template: Path, tmp_path: Path) -> Kryoptic:
+    """A token of kryoptic for one test alone."""
+    shutil.copytree(kryoptic_template, tmp_path / "kryoptic")
+    return _kryoptic(tmp_path / "kryoptic")
+
+
+def _kryoptic(folder: Path) -> Kryoptic:
+    text = f'[[slots]]\nslot = 1\ndbtype = "sqlite"\ndbargs = "{folder}/token.sql"\n'
+    (folder / "kryoptic.conf").write_text(text)
+    native = {5: Custody.NATIVE, 6: Custody.SPLIT, 7: Custody.NATIVE}
+    custody = {suite: native.get(suite, Custody.SEALED) for suite in SUITES}
+    uri = f"pkcs11:module={KRYOPTIC};token=plant;pin-file={folder}/pin"
+    token = Kryoptic(folder, uri, custody, {"KRYOPTIC_CONF": f"{folder}/kryoptic.conf"})
+    token.write_pin(PIN)
+    return token
+
+
+@pytest.fixture(params=["softokn", "kryoptic"])
+def native(request: pytest.FixtureRequest) -> Tokens:
+    """A token that performs ML-KEM, one after the other."""
+    token: Tokens = request.getfixturevalue(request.param)
     return token

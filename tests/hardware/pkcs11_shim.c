@@ -4,7 +4,8 @@
    that the function returns instead of being called; one named `C_Sign.once` does so for one
    call. Where the file `gone` is there, the token is: no slot has one, and everything else
    about it fails. `flags` holds flags that the token has besides its own. Every call of these
-   functions adds a byte to a file such as `C_Sign.calls`. $PKCS11_SHIM_REAL is the module behind. Every argument of PKCS#11 is a
+   functions adds a byte to a file such as `C_Sign.calls`. Every mechanism has a vendor's number,
+   too: its own with the highest of 32 bits set. $PKCS11_SHIM_REAL is the module behind. Every argument of PKCS#11 is a
    word or smaller, and a call has eight at most. */
 
 #include <dlfcn.h>
@@ -49,6 +50,12 @@ static int fails(const char *name, word *rv) {
     return number(name, ".once", 1, rv) || number(name, "", 0, rv) || number("gone", "", 0, rv);
 }
 
+#define VENDOR 0x80000000ul
+
+struct mechanism {
+    word number, parameter, length;
+};
+
 #define WRAP(index, name)                                                                  \
     static word name(word a, word b, word c, word d, word e, word f, word g, word h) {     \
         word rv;                                                                           \
@@ -65,11 +72,32 @@ WRAP(29, C_EncryptInit)
 WRAP(30, C_Encrypt)
 WRAP(33, C_DecryptInit)
 WRAP(34, C_Decrypt)
-WRAP(42, C_SignInit)
 WRAP(43, C_Sign)
 WRAP(58, C_GenerateKey)
-WRAP(59, C_GenerateKeyPair)
 WRAP(62, C_DeriveKey)
+
+/* The same, for those whose second argument is a mechanism. */
+#define WRAP_MECHANISM(index, name)                                                        \
+    static word name(word a, word b, word c, word d, word e, word f, word g, word h) {     \
+        word rv;                                                                           \
+        struct mechanism mechanism = *(struct mechanism *)b;                               \
+        mechanism.number &= ~VENDOR;                                                       \
+        b = (word)&mechanism;                                                              \
+        return fails(#name, &rv) ? rv : ((function)real[index + 1])(a, b, c, d, e, f, g, h); \
+    }
+
+WRAP_MECHANISM(42, C_SignInit)
+WRAP_MECHANISM(59, C_GenerateKeyPair)
+
+static word C_GetMechanismList(word slot, word *list, word *count) {
+    word rv, room = *count;
+    rv = ((function)real[8])(slot, (word)list, (word)count, 0, 0, 0, 0, 0);
+    if (!rv && list && room >= 2 * *count)
+        for (word i = 0; i < *count; i++)
+            list[*count + i] = list[i] | VENDOR;
+    *count *= 2;
+    return rv;
+}
 
 static word C_GetSlotList(word present, word list, word count) {
     word rv;
@@ -101,6 +129,7 @@ word C_GetFunctionList(word **list) {
             table[i] = real[i] = theirs[i];
         table[4 + 1] = (word)C_GetSlotList;
         table[6 + 1] = (word)C_GetTokenInfo;
+        table[7 + 1] = (word)C_GetMechanismList;
         table[18 + 1] = (word)C_Login;
         table[12 + 1] = (word)C_OpenSession;
         table[24 + 1] = (word)C_GetAttributeValue;

@@ -2,7 +2,9 @@
 
 Each key has the best custody that the token was found able to give it: `NATIVE` where it
 performs the post-quantum operation itself, `SPLIT` for suite 6 where it performs ECDH and
-ECDSA P-256, else `SEALED`. A key set is worth what its weaker key is.
+ECDSA P-256, else `SEALED`. Both need a token that keeps its keys: one that wraps them for
+whoever knows its PIN performs them all the same, but custody is `SEALED`. A key set is
+worth what its weaker key is.
 
 There is no counter here that its owner cannot set back, and nothing proves which device a
 token is: `counter` and `quote` give None.
@@ -10,18 +12,14 @@ token is: `counter` and `quote` give None.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import ClassVar, TypeVar
-
-from pkcs11 import SlotFlag
 
 from .. import cose
 from .._core import self_test
 from ..errors import ProviderError
-from ..suites import FALCON_512_ECDSA_P256, ML_KEM_768_P256, SUITES, Kem, Sig, Suite
-from .base import Assurance, Capability, Custody, KeySet, Operation, ProviderRequest, unusable_uri
+from ..suites import FALCON_512_ECDSA_P256, ML_KEM_768_P256, Kem, Sig, Suite
+from .base import Capability, Custody, KeySet, ProviderRequest, unusable_uri
+from .keys import Keys
 from .pkcs11_calls import NotAModuleError
 from .pkcs11_native import (
     STANDARD,
@@ -31,22 +29,19 @@ from .pkcs11_native import (
     load_sig,
     make_kem,
     make_sig,
-    probe,
 )
-from .pkcs11_objects import ID_SIZE, destroy
+from .pkcs11_objects import ID_SIZE, destroy, probe_wrapping
 from .pkcs11_pin import pin_source
+from .pkcs11_probe import assurance, probe
 from .pkcs11_seal import SEALED_SIZE, make_kek, open_kek
 from .pkcs11_split import (
-    EC_MECHANISMS,
     TokenEcdh,
     TokenEcdsa,
     load_point,
     make_ecdh,
     make_ecdsa,
-    probe_ecdh,
-    probe_ecdsa,
 )
-from .pkcs11_token import LOCK, Live, Token
+from .pkcs11_token import LOCK, Token
 from .pkcs11_uri import EXAMPLE, Numbers, UriError, parse_uri
 from .sealed import KekProvider, memory_capabilities, references
 
@@ -81,7 +76,8 @@ class Pkcs11Provider(KekProvider):
         self._found: tuple[Capability, ...] | None = None
         self._made: list[bytes] = []
         try:
-            self.assurance = self._token.run(_assurance)
+            self.assurance = self._token.run(assurance)
+            self._wraps = self._token.run(probe_wrapping)
             if stored is None:
                 kek, key_id, sealed = make_kek(self._token)
             else:
@@ -104,7 +100,7 @@ class Pkcs11Provider(KekProvider):
         if self._found is None:
             evidence = "the key-encryption key opens with an AES key of the token only"
             rows = memory_capabilities(self.custody, evidence, self.assurance)
-            self._found = (*rows, *self._probe())
+            self._found = (*rows, *probe(self._token, self._numbers, self.assurance, self._wraps))
         return self._found
 
     def generate(self, suite: Suite) -> tuple[KeySet, bytes]:
@@ -113,10 +109,15 @@ class Pkcs11Provider(KekProvider):
         with LOCK:
             self._made.clear()
             try:
-                return super().generate(suite)
+                keys, blob = super().generate(suite)
+                return self._honest(keys), blob
             except BaseException:
                 self._destroy(self._made)
                 raise
+
+    def load(self, suite: Suite, blob: bytes) -> KeySet:
+        """See `KekProvider`; what is in the token is there, and kept."""
+        return self._honest(super().load(suite, blob))
 
     def discard(self, suite: Suite, blob: bytes) -> None:
         """Removes the objects of these keys from the token."""
@@ -131,7 +132,7 @@ class Pkcs11Provider(KekProvider):
 
     def make_ecdh(self) -> tuple[TokenEcdh, bytes] | None:
         """See `KekProvider`."""
-        if not self.can(Operation.DECRYPT, ML_KEM_768_P256.name, Custody.SPLIT):
+        if not self._performs(ML_KEM_768_P256):
             return None
         return self._noted(*make_ecdh(self._token))
 
@@ -141,7 +142,7 @@ class Pkcs11Provider(KekProvider):
 
     def make_ecdsa(self) -> tuple[TokenEcdsa, bytes] | None:
         """See `KekProvider`."""
-        if not self.can(Operation.SIGN, FALCON_512_ECDSA_P256.name, Custody.SPLIT):
+        if not self._performs(FALCON_512_ECDSA_P256):
             return None
         return self._noted(*make_ecdsa(self._token))
 
@@ -151,7 +152,7 @@ class Pkcs11Provider(KekProvider):
 
     def make_kem(self, kem: Kem) -> tuple[TokenKem, bytes] | None:
         """See `KekProvider`."""
-        if not self.can(Operation.DECRYPT, kem.name, Custody.NATIVE):
+        if kem.name not in self._numbers or not self._performs(kem):
             return None
         return self._noted(*make_kem(self._token, kem, self._numbers[kem.name]))
 
@@ -161,13 +162,26 @@ class Pkcs11Provider(KekProvider):
 
     def make_sig(self, sig: Sig) -> tuple[TokenSig, bytes] | None:
         """See `KekProvider`."""
-        if not self.can(Operation.SIGN, sig.name, Custody.NATIVE):
+        if sig.name not in self._numbers or not self._performs(sig):
             return None
         return self._noted(*make_sig(self._token, sig, self._numbers[sig.name]))
 
     def load_sig(self, sig: Sig, reference: bytes) -> TokenSig:
         """See `KekProvider`."""
         return load_sig(self._token, sig, self._known(sig), reference)
+
+    def _honest(self, keys: KeySet) -> KeySet:
+        if not self._wraps or not isinstance(keys, Keys):
+            return keys
+        for key in (keys.kem, keys.sig):
+            key.custody = self.custody
+        return Keys(keys.suite, keys.kem, keys.sig)
+
+    def _performs(self, algorithm: Kem | Sig) -> bool:
+        """Whether the token does, whatever custody that amounts to."""
+        return any(
+            c.algorithm == algorithm.name and c.seconds is not None for c in self.capabilities()
+        )
 
     def _noted(self, key: _T, key_id: bytes) -> tuple[_T, bytes]:
         self._made.append(key_id)
@@ -184,49 +198,6 @@ class Pkcs11Provider(KekProvider):
     def _destroy(self, key_ids: list[bytes]) -> None:
         for key_id in key_ids:
             self._token.run(lambda live, key_id=key_id: destroy(live, key_id))  # type: ignore[misc]
-
-    def _probe(self) -> Iterator[Capability]:
-        mechanisms = self._token.run(Live.mechanisms)
-        if mechanisms >= EC_MECHANISMS:
-            yield from self._try(Operation.DECRYPT, ML_KEM_768_P256, Custody.SPLIT, probe_ecdh)
-            yield from self._try(Operation.SIGN, FALCON_512_ECDSA_P256, Custody.SPLIT, probe_ecdsa)
-        algorithms = {a.name: a for suite in SUITES.values() for a in (suite.kem, suite.sig)}
-        for name, numbers in self._numbers.items():
-            algorithm = algorithms[name]
-            if not mechanisms >= {numbers.generate, numbers.use}:
-                continue
-            operation = Operation.DECRYPT if isinstance(algorithm, Kem) else Operation.SIGN
-
-            def run(live: Live, algorithm: Kem | Sig = algorithm, to: Numbers = numbers) -> str:
-                return probe(live, algorithm, to)
-
-            for row in self._try(operation, algorithm, Custody.NATIVE, run):
-                yield row
-                if operation is Operation.DECRYPT:
-                    yield replace(row, operation=Operation.DECAPSULATE)
-
-    def _try(
-        self,
-        operation: Operation,
-        algorithm: Kem | Sig,
-        custody: Custody,
-        probe: Callable[[Live], str],
-    ) -> Iterator[Capability]:
-        since = time.perf_counter()
-        try:
-            evidence = self._token.run(probe)
-        except ProviderError:
-            # It announces what it cannot do; but one that went away is no token without it.
-            self._token.run(Live.mechanisms)
-            return
-        seconds = time.perf_counter() - since
-        yield Capability(operation, algorithm.name, custody, evidence, self.assurance, seconds)
-
-
-def _assurance(live: Live) -> Assurance:
-    # What calls itself hardware may still lie; what does not is a program.
-    hardware = live.session.token.slot.flags & SlotFlag.HW_SLOT
-    return Assurance.CLAIMED if hardware else Assurance.EMULATOR
 
 
 def _parse_header(header: bytes) -> tuple[bytes, bytes]:

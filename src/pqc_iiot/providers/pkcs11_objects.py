@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import os
 from collections.abc import Mapping
 from typing import TypeVar
@@ -17,6 +18,7 @@ from pkcs11.mechanisms import Mechanism
 
 from ..errors import CustodyTooLowError
 from .pkcs11_calls import wipe
+from .pkcs11_errors import is_lost_for_sure
 from .pkcs11_token import Live, handle_of
 from .pkcs11_uri import Numbers
 
@@ -28,6 +30,16 @@ _KEPT = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTAB
 
 READABLE = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True, Attribute.TOKEN: False}
 """A shared secret's, which is read at once and removed."""
+
+_WRAPPINGS = (
+    (Mechanism.AES_KEY_WRAP, None),
+    (Mechanism.AES_KEY_WRAP_PAD, None),
+    (Mechanism.AES_KEY_WRAP_KWP, None),
+    (Mechanism.AES_CBC_PAD, bytes(16)),
+)
+
+P256 = bytes.fromhex("06082a8648ce3d030107")
+"""Its object identifier, 1.2.840.10045.3.1.7, in DER."""
 
 _Enum = TypeVar("_Enum", bound=enum.IntEnum)
 
@@ -107,6 +119,54 @@ def probe_kept(key: Object) -> str:
             hint="it does not honour CKA_SENSITIVE and CKA_EXTRACTABLE: use another token",
         )
     return f"SENSITIVE, not EXTRACTABLE; reading it refused ({', '.join(refusals)})"
+
+
+def probe_wrapping(live: Live) -> str:
+    """Tries to wrap keys that are not EXTRACTABLE with a key that this program knows, as
+    whoever knows the PIN may. The mechanism that did it, or "" where each was refused.
+
+    CKA_EXTRACTABLE forbids it (PKCS #11 section 4.9.1, C_WrapKey), but NSS does not care.
+    """
+    there = live.mechanisms()
+    made = [_make_session_key(live, MechanismFlag.SIGN)]
+    try:
+        try:
+            made.append(_make_session_key(live, MechanismFlag.WRAP | MechanismFlag.UNWRAP))
+        except PKCS11Error as refusal:
+            return _refused(refusal)
+        if Mechanism.EC_KEY_PAIR_GEN in there:
+            numbers = Numbers(KeyType.EC, Mechanism.EC_KEY_PAIR_GEN, 0)
+            public, private, _ = make_pair(
+                live,
+                numbers,
+                MechanismFlag.SIGN | MechanismFlag.VERIFY,
+                public={Attribute.EC_PARAMS: P256},
+                store=False,
+            )
+            made += [public, private]
+        for key, (mechanism, parameter) in itertools.product((made[0], made[-1]), _WRAPPINGS):
+            if mechanism in there:
+                try:
+                    made[1].wrap_key(key, mechanism, parameter)  # type: ignore[attr-defined]
+                except PKCS11Error as refusal:
+                    _refused(refusal)
+                else:
+                    return mechanism.name
+        return ""
+    finally:
+        for key in made:
+            key.destroy()
+
+
+def _make_session_key(live: Live, use: MechanismFlag) -> Object:
+    return live.session.generate_key(KeyType.AES, 256, capabilities=use, template=_KEPT)
+
+
+def _refused(error: PKCS11Error) -> str:
+    """A refusal, unless the token went away: that would be no evidence of anything."""
+    if is_lost_for_sure(error):
+        raise error
+    return ""
 
 
 def read_secret(live: Live, secret: Object, into: bytearray) -> None:

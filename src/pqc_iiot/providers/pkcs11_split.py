@@ -10,7 +10,7 @@ from pkcs11.mechanisms import Mechanism
 from .._core import Secret, ecdsa_verify
 from ..errors import ProviderError, ProviderInputError
 from .pkcs11_calls import wipe
-from .pkcs11_objects import READABLE, destroy, make_pair, probe_kept, read_secret
+from .pkcs11_objects import P256, READABLE, destroy, make_pair, probe_kept, read_secret
 from .pkcs11_token import Live, Token
 from .pkcs11_uri import Numbers
 
@@ -22,8 +22,6 @@ _DIGEST_SIZE = 32
 _EC = Numbers(KeyType.EC, Mechanism.EC_KEY_PAIR_GEN, 0)
 EC_MECHANISMS = frozenset({Mechanism.EC_KEY_PAIR_GEN, Mechanism.ECDH1_DERIVE, Mechanism.ECDSA})
 """What a token needs for both."""
-_P256 = bytes.fromhex("06082a8648ce3d030107")
-"""Its object identifier, 1.2.840.10045.3.1.7, in DER."""
 
 
 class _EcKey:
@@ -88,7 +86,7 @@ def probe_ecdh(live: Live) -> str:
     """Makes two keys for the moment, and lets them agree."""
     use = MechanismFlag.DERIVE
     (one, one_private, _), (other, other_private, _) = (
-        make_pair(live, _EC, use, public={Attribute.EC_PARAMS: _P256}, store=False) for _ in "ab"
+        make_pair(live, _EC, use, public={Attribute.EC_PARAMS: P256}, store=False) for _ in "ab"
     )
     shares = bytearray(_SHARE_SIZE), bytearray(_SHARE_SIZE)
     try:
@@ -108,7 +106,7 @@ def probe_ecdh(live: Live) -> str:
 def probe_ecdsa(live: Live) -> str:
     """Makes a key for the moment, and verifies what it signs."""
     use = MechanismFlag.SIGN | MechanismFlag.VERIFY
-    public, private, _ = make_pair(live, _EC, use, public={Attribute.EC_PARAMS: _P256}, store=False)
+    public, private, _ = make_pair(live, _EC, use, public={Attribute.EC_PARAMS: P256}, store=False)
     try:
         evidence = probe_kept(private)
         message = b"pqc-iiot probe"
@@ -125,7 +123,7 @@ def _make(live: Live, use: MechanismFlag) -> tuple[bytes, bytes]:
         live,
         _EC,
         use,
-        public={Attribute.EC_PARAMS: _P256},
+        public={Attribute.EC_PARAMS: P256},
         private={Attribute.SIGN: bool(use & MechanismFlag.SIGN)},
     )
     try:
