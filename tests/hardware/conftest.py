@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from .pkcs11_fixture import (
+    kryoptic,
+    kryoptic_template,
+    native,
     shim,
     shim_module,
     softhsm,
@@ -17,7 +20,10 @@ from .pkcs11_fixture import (
 from .tpm_fixture import make_tpm, tpm, tpm_template
 
 __all__ = [
+    "kryoptic",
+    "kryoptic_template",
     "make_tpm",
+    "native",
     "shim",
     "shim_module",
     "softhsm",
