@@ -36,7 +36,7 @@ class Device:
     def operation(self, name: str) -> Callable[[], object]:
         """One of the operations that a TPM takes part in."""
         header, uri = self.provider.header, self.proxy.uri
-        return {
+        operations: dict[str, Callable[[], object]] = {
             "init": lambda: open_provider(uri).header,
             "open": lambda: open_provider(uri, header),
             "generate": lambda: self.provider.generate(SPLIT),
@@ -47,7 +47,8 @@ class Device:
             "first count": lambda: open_provider(uri).counter(),
             "quote": lambda: self.provider.quote(bytes(32)),
             "capabilities": lambda: open_provider(uri).capabilities(),
-        }[name]
+        }
+        return operations[name]
 
 
 OPERATIONS = (

@@ -229,6 +229,35 @@ def test_we_never_lock_the_tpm(tpm: Swtpm, tmp_path: Path) -> None:
     tpm.provider(f";pin-file={right}", header).close()
 
 
+def test_a_long_pin_locks_nothing_and_survives_power_cuts(tpm: Swtpm, tmp_path: Path) -> None:
+    right = private_file(tmp_path / "pin", "correct horse battery staple")
+    wrong = private_file(tmp_path / "wrong", "correct horse battery stable")
+    header = tpm.provider(f";pin-file={right}").header
+    for _ in range(6):
+        with pytest.raises(AuthFailedError, match="refused the PIN"):
+            tpm.provider(f";pin-file={wrong}", header)
+        with pytest.raises(AuthFailedError, match="or the lack of one"):
+            tpm.provider(header=header)
+        tpm.restart()
+        tpm.provider(f";pin-file={right}", header).close()
+    assert tpm.lockout()[0] == 0
+
+
+def test_a_tpm_that_others_locked_still_serves_keys_without_a_short_pin(
+    tpm: Swtpm, tmp_path: Path
+) -> None:
+    short = private_file(tmp_path / "pin", "4711")
+    guarded, plain = tpm.provider(f";pin-file={short}").header, tpm.provider()
+    keys, _ = plain.generate(SUITES[6])
+    tpm.lock()
+    with pytest.raises(LockedOutError) as caught:
+        tpm.provider(f";pin-file={short}", guarded)
+    assert "tpm2_dictionarylockout" in caught.value.hint
+    keys.sign(b"m")
+    tpm.provider(header=plain.header).counter()
+    assert tpm.loaded() == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "error", "words"),
     [

@@ -91,6 +91,13 @@ class Swtpm:
         self.kill()
         self.start()
 
+    def replace(self) -> None:
+        """Another TPM, at the same place."""
+        self.kill()
+        for file in self.folder.glob("tpm2-*"):
+            file.unlink()
+        self.start()
+
     def destroy(self) -> None:
         """Ends it and removes its state."""
         self.kill()
@@ -149,6 +156,25 @@ class Swtpm:
                 entry = properties[0]
                 counts.append(int(entry.value))
         return counts[0], counts[1]
+
+    def lock(self) -> None:
+        """Another program's wrong passwords, until the TPM takes none any more."""
+        from tpm2_pytss import TSS2_Exception
+        from tpm2_pytss.constants import TPM2_ALG, TPMA_NV
+        from tpm2_pytss.types import TPM2B_NV_PUBLIC, TPMS_NV_PUBLIC
+
+        area = TPMS_NV_PUBLIC(
+            nvIndex=0x01000001,
+            nameAlg=TPM2_ALG.SHA256,
+            dataSize=8,
+            attributes=TPMA_NV.AUTHREAD | TPMA_NV.AUTHWRITE,
+        )
+        with self.esapi() as esys:
+            handle = esys.nv_define_space(b"theirs", TPM2B_NV_PUBLIC(area))
+            esys.tr_set_auth(handle, b"wrong")
+            for _ in range(self.lockout()[1]):
+                with contextlib.suppress(TSS2_Exception):
+                    esys.nv_write(handle, b"x")
 
     def provider(self, options: str = "", header: bytes | None = None) -> SecurityProvider:
         """The provider, new or as stored."""

@@ -31,6 +31,11 @@ from .tpm_secrets import (
 )
 
 
+STRONG_PIN = 16
+"""Bytes from which on nobody guesses a PIN. A shorter one is guarded: wrong ones lock the TPM
+for a while, and so may power cuts, since the TPM counts those as well (Part 1, 19.8.6)."""
+
+
 def selection(pcrs: tuple[int, ...]) -> Any:
     """PCRs of the SHA-256 bank, as the TPM takes them."""
     return TPML_PCR_SELECTION.parse("sha256:" + ",".join(map(str, pcrs)))
@@ -55,7 +60,7 @@ def _unseal(esys: Any, handle: Any, policy: Any) -> Any:
         if base_code(int(cause.rc)) not in (AUTH_FAIL, BAD_AUTH):
             raise
         raise AuthFailedError(
-            "the TPM refused the PIN",
+            "the TPM refused the PIN, or the lack of one",
             hint="check the file that pin-file= in the URI names; too many wrong ones lock the TPM",
             native=f"0x{int(cause.rc):x}",
         ) from cause
@@ -74,7 +79,7 @@ class Sealing:
             with self._storage.key(esys) as parent:
                 with _policy(esys, TPM2_SE.TRIAL, ESYS_TR.NONE, self._pcrs, 0) as trial:
                     policy = bytes(esys.policy_get_digest(trial))
-                template = sealed_template(policy, guarded=len(self._pin) > 0)
+                template = sealed_template(policy, guarded=0 < len(self._pin) < STRONG_PIN)
                 with (
                     session(esys, salt_key=parent) as encrypted,
                     sensitive(self._pin, content) as secret,
