@@ -19,7 +19,7 @@ from tpm2_pytss.types import (
 from .. import cose
 from .._core import Secret
 from ..errors import CustodyTooLowError, IntegrityFailedError, ProviderError
-from .tpm_device import Device, session
+from .tpm_device import Device, overwritten, session
 from .tpm_objects import (
     REQUIRED,
     Storage,
@@ -108,7 +108,8 @@ class TpmEcdh(TpmKey):
             peer = TPM2B_ECC_POINT(
                 TPMS_ECC_POINT(x=TPM2B_ECC_PARAMETER(x), y=TPM2B_ECC_PARAMETER(y))
             )
-            shared = esys.ecdh_zgen(key, peer, session1=auth)
+            with overwritten(esys):
+                shared = esys.ecdh_zgen(key, peer, session1=auth)
             found = shared._cdata.point
             whole = view(found.x.buffer, len(found.x.buffer)), view(found.y.buffer, 32)
             try:

@@ -17,7 +17,7 @@ from tpm2_pytss.types import TPML_PCR_SELECTION
 
 from .._core import Secret
 from ..errors import AuthFailedError, IntegrityFailedError, LockedOutError
-from .tpm_device import Device, flushed, session
+from .tpm_device import Device, flushed, overwritten, session
 from .tpm_errors import AUTH_FAIL, BAD_AUTH, base_code
 from .tpm_objects import Storage, StoredObject, sealed_template
 from .tpm_secrets import (
@@ -29,7 +29,6 @@ from .tpm_secrets import (
     sensitive,
     view,
 )
-
 
 STRONG_PIN = 16
 """Bytes from which on nobody guesses a PIN. A shorter one is guarded: wrong ones lock the TPM
@@ -55,7 +54,8 @@ def _policy(
 
 def _unseal(esys: Any, handle: Any, policy: Any) -> Any:
     try:
-        return esys.unseal(handle, session1=policy)
+        with overwritten(esys):
+            return esys.unseal(handle, session1=policy)
     except TSS2_Exception as cause:
         if base_code(int(cause.rc)) not in (AUTH_FAIL, BAD_AUTH):
             raise

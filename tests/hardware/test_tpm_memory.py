@@ -1,0 +1,135 @@
+"""Where secrets that come out of a TPM are afterwards: in locked memory, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from pqc_iiot.providers.tpm_secrets import AUTH_SIZE, KEK_SIZE
+
+from .tpm_fixture import Swtpm, decoded
+
+PROGRAM = """
+import sys
+from pqc_iiot.providers import open_provider
+from pqc_iiot.suites import SUITES
+provider = open_provider(sys.argv[1], bytes.fromhex(sys.argv[2]) if len(sys.argv) > 2 else None)
+print(provider.header.hex(), flush=True)
+sys.stdin.readline()
+keys, blob = provider.generate(SUITES[6])
+keys.sign(b"m")
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+AGREE = """
+import sys
+from pqc_iiot.providers import open_provider
+ecdh, _ = open_provider(sys.argv[1]).make_ecdh()
+print(ecdh.public_key.hex(), flush=True)
+share = ecdh.agree(bytes.fromhex(sys.stdin.readline()))
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def unsealed(tpm: Swtpm, header: bytes) -> bytes:
+    """The sealed content, as a program of the same machine gets it: 64 bytes."""
+    from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE
+    from tpm2_pytss.types import TPM2B_PRIVATE, TPM2B_PUBLIC, TPMT_SYM_DEF
+
+    from pqc_iiot.providers.tpm_objects import storage_template
+
+    _, _, private, public, *_ = decoded(header)
+    with tpm.esapi() as esys:
+        parent, *_ = esys.create_primary(None, storage_template(), ESYS_TR.OWNER)
+        parts = TPM2B_PRIVATE.unmarshal(private)[0], TPM2B_PUBLIC.unmarshal(public)[0]
+        handle = esys.load(parent, *parts)
+        session = esys.start_auth_session(
+            ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY,
+            TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256,
+        )  # fmt: skip
+        esys.policy_auth_value(session)
+        content = esys.unseal(handle, session1=session)
+        for each in (session, handle, parent):
+            esys.flush_context(each)
+        return bytes(content)
+
+
+def places(pid: int, needle: bytes) -> list[str]:
+    """The mappings of a process in which it stands, but for locked ones."""
+    found = []
+    smaps = Path(f"/proc/{pid}/smaps").read_text()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", smaps):
+            head, *_ = part.splitlines()
+            flags = re.search(r"VmFlags:(.*)", part)
+            span, mode, *_ = head.split()
+            if "r" not in mode or (flags and " lo" in flags[1]):
+                continue
+            begin, end = (int(number, 16) for number in span.split("-"))
+            try:
+                memory.seek(begin)
+                data = memory.read(end - begin)
+            except (OSError, OverflowError):
+                continue
+            found += [head] * data.count(needle)
+    return found
+
+
+def test_the_key_encryption_key_is_in_locked_memory_only(tpm: Swtpm) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, tpm.uri],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as maker:  # fmt: skip
+        assert maker.stdout
+        assert maker.stdin
+        header = maker.stdout.readline().strip()
+        content = unsealed(tpm, bytes.fromhex(header))
+        assert len(content) == KEK_SIZE + AUTH_SIZE
+        # The authorisation is in native memory while the device is open, which shows that the
+        # search finds things; the key is not.
+        auth = content[KEK_SIZE:]
+        assert places(maker.pid, auth)
+        for half in (content[:16], content[16:KEK_SIZE]):
+            assert places(maker.pid, half) == []
+        maker.communicate("\n\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, tpm.uri, header],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as opener:  # fmt: skip
+        assert opener.stdout
+        assert opener.stdin
+        for said in (header, "ready"):  # at once after unsealing, and after some use
+            assert opener.stdout.readline().strip() == said
+            assert places(opener.pid, auth)
+            for half in (content[:16], content[16:KEK_SIZE]):
+                assert places(opener.pid, half) == []
+            opener.stdin.write("\n")
+            opener.stdin.flush()
+
+
+def test_the_secret_that_two_keys_agree_on_is_in_locked_memory_only(tpm: Swtpm) -> None:
+    peer = ec.generate_private_key(ec.SECP256R1())
+    point = peer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    with subprocess.Popen(
+        [sys.executable, "-c", AGREE, tpm.uri],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout
+        assert program.stdin
+        own = bytes.fromhex(program.stdout.readline())
+        program.stdin.write(f"{point.hex()}\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "ready\n"
+        public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), own)
+        share = peer.exchange(ec.ECDH(), public)
+        assert places(program.pid, own[1:33])
+        for half in (share[:16], share[16:]):
+            assert places(program.pid, half) == []
+        program.communicate("\n")
