@@ -6,6 +6,7 @@ can be told to fail. Everything above a device is the real thing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,16 +16,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from mlkem768_p256 import CURVE, point_of
-from pqc_iiot._core import Secret
-from pqc_iiot.errors import IntegrityFailedError, KeyNotFoundError, UnavailableError
+from pqc_iiot._core import Secret, ecdsa_verify
+from pqc_iiot.errors import (
+    AuthenticationError,
+    IntegrityFailedError,
+    KeyNotFoundError,
+    UnavailableError,
+)
 from pqc_iiot.providers import (
     Assurance,
     Capability,
     Counter,
     Custody,
+    Evidence,
     Operation,
     ProviderRequest,
 )
+from pqc_iiot.providers.evidence import VERIFIERS
 from pqc_iiot.providers.registry import SCHEMES
 from pqc_iiot.providers.sealed import KekProvider, memory_capabilities, references
 from pqc_iiot.suites import FALCON_512_ECDSA_P256, ML_KEM_768_P256, Suite
@@ -119,7 +127,8 @@ class EmulatedProvider(KekProvider):
         if not request.path:
             raise UnavailableError("there is no device", hint="name a folder", native="0xa000a")
         self.device = Device(Path(request.path))
-        kept = self.device.folder / "kek"
+        self._header = request.header or os.urandom(8)
+        kept = self.device.folder / f"kek-{self._header.hex()}"
         if request.header is None:
             kept.write_bytes(os.urandom(32))
         elif not kept.exists():
@@ -129,7 +138,7 @@ class EmulatedProvider(KekProvider):
 
     @property
     def header(self) -> bytes:
-        return b"emulated"
+        return self._header
 
     def capabilities(self) -> tuple[Capability, ...]:
         split = (
@@ -140,6 +149,7 @@ class EmulatedProvider(KekProvider):
             *memory_capabilities(self.custody, "sealed by the emulation", self.assurance),
             *(Capability(*each, Custody.SPLIT, "its halves stay in the folder") for each in split),
             Capability(Operation.COUNTER, "file", Custody.NATIVE, "counted"),
+            Capability(Operation.QUOTE, "ECDSA-P256", Custody.NATIVE, "quoted"),
         )
 
     def make_ecdh(self) -> tuple[Half, bytes]:
@@ -157,7 +167,31 @@ class EmulatedProvider(KekProvider):
                 (self.device.folder / name.hex()).unlink(missing_ok=True)
 
     def counter(self) -> FileCounter:
+        self._key()
         return FileCounter(self.device)
+
+    def quote(self, nonce: bytes) -> Evidence | None:
+        half = Half(self.device, self._attestation())
+        statement = b"emulated" + nonce
+        signature = half.sign_digest(hashlib.sha256(statement).digest())
+        return Evidence("emulated", half.public_key, statement, signature, (("note", b"none"),))
+
+    def _attestation(self) -> bytes:
+        name = self.device.folder / "attestation"
+        if not name.exists():
+            name.write_bytes(self.device.new_key())
+        return name.read_bytes()
+
+    def erase(self) -> None:
+        (self.device.folder / f"kek-{self._header.hex()}").unlink(missing_ok=True)
+
+
+def verify(evidence: Evidence, nonce: bytes) -> dict[str, str]:
+    """Verifies a quote of this device."""
+    genuine = ecdsa_verify(evidence.key, evidence.statement, evidence.signature)
+    if not genuine or evidence.statement != b"emulated" + nonce:
+        raise AuthenticationError("the quote is not genuine")
+    return {"state": "as it was"}
 
 
 def fail_next(call: str, error: Exception | None = None) -> None:
@@ -167,3 +201,4 @@ def fail_next(call: str, error: Exception | None = None) -> None:
 
 
 SCHEMES.setdefault(SCHEME, EmulatedProvider)
+VERIFIERS.setdefault("emulated", f"{__name__}:verify")

@@ -19,9 +19,16 @@ from hypothesis import strategies as st
 
 from devices import PLAINTEXT, introduce, make
 from foreign import Foreign, ForeignPeer
-from pqc_iiot import AuthenticationError, Incoming, InvalidBundleError, Message, Node, PqcIiotError
+from pqc_iiot import (
+    AuthenticationError,
+    Incoming,
+    InvalidBundleError,
+    Message,
+    Node,
+    PqcIiotError,
+    cose,
+)
 from pqc_iiot.bundle import parse_bundle
-from pqc_iiot.cose import dumps as encoded
 from pqc_iiot.errors import InvalidFrameError
 from pqc_iiot.folder import StateFolder
 from pqc_iiot.identity import Identity
@@ -232,7 +239,7 @@ def test_files(tmp_path: Path) -> None:
         (tmp_path / "state" / "identity").write_bytes(data)
         return Identity.load(folder, None).fingerprint
 
-    purpose = encoded(["storage key", "b", b""])
+    purpose = cose.dumps(["storage key", "b", b""])
 
     def read_header(data: bytes) -> object:
         return open_provider(PLAINTEXT, data).unseal(purpose, second.sealed_storage_key)

@@ -78,13 +78,19 @@ class Identity:
         """Makes a new identity and writes it. `PolicyError` below `custody`."""
         check_name(name)
         provider = open_provider(uri, None, passphrase)
-        provider.require(suite, custody)
-        storage_key = Secret.random(32)
-        keys, blob = provider.generate(suite)
-        own = OwnKeys(keys, make_bundle(name, keys, serial), blob)
-        sealed = provider.seal(_purpose(name, provider), storage_key)
-        identity = cls(uri, provider, storage_key, sealed, own)
-        identity.write(folder)
+        try:
+            provider.require(suite, custody)
+            storage_key = Secret.random(32)
+            keys, blob = provider.generate(suite)
+            own = OwnKeys(keys, make_bundle(name, keys, serial), blob)
+            sealed = provider.seal(_purpose(name, provider), storage_key)
+            identity = cls(uri, provider, storage_key, sealed, own)
+            identity.write(folder)
+        except BaseException:
+            with contextlib.suppress(ProviderError):
+                provider.erase()  # of a device that never was
+            provider.close()
+            raise
         return identity
 
     @classmethod

@@ -22,6 +22,7 @@ from .audit import AuditLog
 from .bundle import Bundle
 from .errors import (
     InvalidInputError,
+    NotSupportedError,
     PqcIiotError,
     ReplayError,
     StateError,
@@ -45,7 +46,7 @@ from .state import (
     rotate_keys,
     store_policy,
 )
-from .status import Status, status_of
+from .status import HeldKey, Status, held_keys, status_of
 from .suites import DEFAULT_SUITE
 from .witness import Witness
 
@@ -312,6 +313,28 @@ class Node:
         self._check_usable()
         with self._lock:
             return status_of(self._usable_state(), self.sessions.status())
+
+    def held_keys(self) -> tuple[HeldKey, ...]:
+        """How each private key is held, with the evidence: runs the hardware to find out."""
+        with self._lock:
+            return held_keys(self._usable_state())
+
+    def quote(self, nonce: bytes) -> bytes:
+        """Evidence for a verifier on another machine: the hardware's state, signed inside
+        it, over the verifier's `nonce` (8 to 64 bytes, used once) and this device's
+        fingerprint; with the bundle. `NotSupportedError` where the hardware cannot."""
+        from .providers.evidence import encode_evidence, quote_nonce
+
+        with self._lock:
+            identity = self._usable_state().identity
+            bundle = identity.current.bundle
+            evidence = identity.provider.quote(quote_nonce(nonce, bundle.fingerprint))
+        if evidence is None:
+            raise NotSupportedError(
+                f"{identity.provider.scheme}: cannot state anything of itself",
+                hint="a TPM can: pqc-iiot init --provider tpm:",
+            )
+        return encode_evidence(evidence, bundle.encoded)
 
     def mqtt(self, url: str, **options: str | int | bool) -> Bus:
         """An MQTT connection for this device, to be used as an asynchronous context

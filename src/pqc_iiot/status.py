@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ._core import memory_stats
 from .audit import AuditStats
 from .identity import BUNDLE_FILE
+from .providers import Custody, Operation
 from .sessions import SessionStatus
 from .state import State
 from .store import StoreStats
@@ -58,6 +59,53 @@ class Status:
     audit: AuditStats
     sessions: SessionStatus
     sinks: tuple[SinkStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """One private key of this device and how it is held. `key` is `current` or `previous`,
+    `use` is `kem` or `sig`, `performed` whether hardware performs it or a half of it."""
+
+    key: str
+    suite: int
+    use: str
+    algorithm: str
+    custody: str
+    performed: bool
+    assurance: str
+    evidence: str
+
+
+def held_keys(state: State) -> tuple[HeldKey, ...]:
+    """How each key is held, with the evidence that its provider found by running."""
+    identity, found = state.identity, []
+    capabilities = identity.provider.capabilities()
+    for key, own in (("current", identity.current), ("previous", identity.previous)):
+        if own is None:
+            continue
+        keys, suite = own.keys, own.bundle.suite
+        for use, operation, algorithm, custody in (
+            ("kem", Operation.DECRYPT, suite.kem.name, keys.kem_custody),
+            ("sig", Operation.SIGN, suite.sig.name, keys.sig_custody),
+        ):
+            evidence = [
+                row.evidence
+                for row in capabilities
+                if (row.operation, row.algorithm, row.custody) == (operation, algorithm, custody)
+            ]
+            found.append(
+                HeldKey(
+                    key,
+                    suite.id,
+                    use,
+                    algorithm,
+                    custody.name.lower(),
+                    custody >= Custody.SPLIT,
+                    identity.provider.assurance.name.lower(),
+                    "; ".join(evidence) or "none: the provider cannot do this now",
+                )
+            )
+    return tuple(found)
 
 
 def status_of(state: State, sessions: SessionStatus) -> Status:

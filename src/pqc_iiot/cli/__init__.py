@@ -19,7 +19,20 @@ from typing import Annotated
 import typer
 
 from ..errors import PqcIiotError
-from . import audit, doctor, extra, frames, identity, inspect, mqtt, output, peer, policy, status
+from . import (
+    audit,
+    doctor,
+    extra,
+    frames,
+    identity,
+    inspect,
+    mqtt,
+    output,
+    peer,
+    policy,
+    provider,
+    status,
+)
 from .base import LogHandler, Shell, with_globals
 
 __all__ = ["app", "main"]
@@ -54,7 +67,10 @@ def _root(
 
 
 app.callback()(with_globals(_root))
-for _commands in (identity, peer, frames, mqtt, inspect, policy, status, doctor, audit, extra):
+for _commands in (
+    *(identity, provider, peer, frames, mqtt, inspect),
+    *(policy, status, doctor, audit, extra),
+):
     _commands.register(app)
 
 

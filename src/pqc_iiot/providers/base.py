@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from .._core import Secret
 from ..errors import CustodyTooLowError, InvalidInputError, PqcIiotError, ProviderError
-from ..suites import Suite
+from ..suites import SUITES, Suite
 
 
 class Custody(enum.IntEnum):
@@ -185,16 +185,25 @@ class SecurityProvider(ABC):
                 raise CustodyTooLowError(
                     f"{self.scheme} cannot {operation.value} with {algorithm}"
                     f" in custody {custody.name}",
-                    hint=self._offer(suite, operation, algorithm),
+                    hint=self._offer(operation, algorithm, custody),
                 )
 
-    def _offer(self, suite: Suite, operation: Operation, algorithm: str) -> str:
+    def _offer(self, operation: Operation, algorithm: str, custody: Custody) -> str:
+        """What it can do instead: this algorithm in another custody, other suites in this."""
         found = self.capabilities()
         best = [c for c in found if c.operation is operation and c.algorithm == algorithm]
-        if not best:
-            return f"choose another suite than {suite.id}"
-        offer = max(best, key=lambda capability: capability.custody)
-        return f"it offers {offer.custody.name}: {offer.evidence}"
+        offer = f"it cannot do {algorithm} at all"
+        if best:
+            row = max(best, key=lambda capability: capability.custody)
+            offer = f"it offers {row.custody.name} ({row.evidence})"
+        suites = [
+            str(suite.id)
+            for suite in SUITES.values()
+            if self.can(Operation.DECRYPT, suite.kem.name, custody)
+            and self.can(Operation.SIGN, suite.sig.name, custody)
+        ]
+        in_custody = f"suites in custody {custody.name}: {', '.join(suites) or 'none'}"
+        return f"{offer}; {in_custody}; all it can: pqc-iiot provider test {self.scheme}:"
 
     @abstractmethod
     def generate(self, suite: Suite) -> tuple[KeySet, bytes]:
@@ -224,6 +233,10 @@ class SecurityProvider(ABC):
         """The device's state, signed inside it together with `nonce` (32 bytes); None where
         the hardware cannot. `verify_quote` checks it, on any machine."""
         return None
+
+    def erase(self) -> None:  # noqa: B027
+        """Removes what opening a new provider left in hardware (a key that seals, a counter):
+        after it nothing that this provider made opens again. Idempotent."""
 
     @abstractmethod
     def close(self) -> None:

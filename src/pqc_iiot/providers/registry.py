@@ -5,6 +5,7 @@ other packages, which register an entry point in the group `pqc_iiot.providers`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,13 @@ ENTRY_POINTS = "pqc_iiot.providers"
 `scheme = "package.module:Provider"` whose object is called with a `ProviderRequest`."""
 
 
+_BUILT_IN: dict[str, tuple[str, str]] = {}
+"""The modules of this package by scheme, and the extras that they need."""
+
+
 def _built_in(module: str, name: str, extra: str = "") -> Factory:
+    _BUILT_IN[module] = module, extra
+
     def factory(request: ProviderRequest) -> SecurityProvider:
         try:
             provider = getattr(import_module(f".{module}", __package__), name)
@@ -65,6 +72,36 @@ def open_provider(
             hint=f"known: {', '.join(f'{name}:' for name in schemes())}",
         )
     return factory(ProviderRequest(path, header, passphrase))
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A scheme and where it comes from: `state` is `ready` or what is missing."""
+
+    scheme: str
+    from_: str
+    state: str
+
+
+def described() -> list[Scheme]:
+    """Every scheme; those of other packages are not loaded for it."""
+    found = []
+    for name in SCHEMES:
+        module, extra = _BUILT_IN.get(name, ("", ""))
+        state = "ready"
+        if extra and not _importable(module):
+            state = f"needs: pip install 'pqc-iiot[{extra}]'"
+        found.append(Scheme(name, "pqc-iiot" if module else "this program", state))
+    others = sorted(entry_points().items())
+    return found + [Scheme(n, e.value, "ready") for n, e in others if n not in SCHEMES]
+
+
+def _importable(module: str) -> bool:
+    try:
+        import_module(f".{module}", __package__)
+    except ImportError:
+        return False
+    return True
 
 
 def schemes() -> list[str]:

@@ -48,19 +48,19 @@ class KekProvider(SecurityProvider):
         """New keys from the kernel's randomness, or made inside the hardware."""
         kem, kem_part = self._generate_kem(suite)
         sig, sig_part = self._generate_sig(suite)
-        return Keys(suite, kem, sig), cose.dumps([kem_part, sig_part])
+        tag = self._mac_key().mac(_blob_content(suite, kem_part, sig_part))
+        return Keys(suite, kem, sig), cose.dumps([kem_part, sig_part, tag])
 
     def load(self, suite: Suite, blob: bytes) -> KeySet:
         """Decrypts straight into locked memory, and finds in hardware what is there."""
-        parts = cose.loads(blob, 16384, "the key blob", ProviderError)
-        self._key()
+        kem, sig, tag = _parts(blob)
+        # What is in hardware is found by references: nothing is looked for that is not ours.
+        if not self._mac_key().verify_mac(_blob_content(suite, kem, sig), tag):
+            raise self.does_not_open()
         try:
-            match parts:
-                case [kem, sig]:
-                    return Keys(suite, self._load_kem(suite, kem), self._load_sig(suite, sig))
+            return Keys(suite, self._load_kem(suite, kem), self._load_sig(suite, sig))
         except (AuthenticationError, InvalidInputError) as cause:
             raise self.does_not_open() from cause
-        raise _another_shape()
 
     def seal(self, purpose: bytes, secret: Secret) -> bytes:
         """AES-256-GCM under the key-encryption key."""
@@ -173,6 +173,9 @@ class KekProvider(SecurityProvider):
                 return SplitSig(kek.unwrap_sig(aad, FALCON_512.id, wrapped), ecdsa)
         raise _another_shape()
 
+    def _mac_key(self) -> Secret:
+        return self._key().derive(b"pqc-iiot key blobs")
+
     def _key(self) -> Secret:
         if self._kek is None:
             raise ProviderError("the provider is closed")
@@ -193,11 +196,19 @@ def memory_capabilities(
 
 def references(blob: bytes) -> tuple[bytes | None, bytes | None]:
     """The references in hardware, of KEM and signature key, in a blob of `generate`."""
-    parts = cose.loads(blob, 16384, "the key blob", ProviderError)
-    match parts:
-        case [kem, sig]:
-            return _reference(kem), _reference(sig)
+    kem, sig, _ = _parts(blob)
+    return _reference(kem), _reference(sig)
+
+
+def _parts(blob: bytes) -> tuple[object, object, bytes]:
+    match cose.loads(blob, 16384, "the key blob", ProviderError):
+        case [kem, sig, bytes(tag)]:
+            return kem, sig, tag
     raise _another_shape()
+
+
+def _blob_content(suite: Suite, kem: object, sig: object) -> bytes:
+    return cose.dumps(["pqc-iiot keys", suite.id, kem, sig])
 
 
 def _reference(part: object) -> bytes | None:
