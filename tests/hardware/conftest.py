@@ -34,7 +34,12 @@ __all__ = [
     "tpm_template",
 ]
 
-_HARDWARE = {"tpm-swtpm": "tpm", "pkcs11-softhsm2": "softhsm", "pkcs11-nss": "softokn"}
+_HARDWARE = {
+    "tpm-swtpm": "tpm",
+    "pkcs11-softhsm2": "softhsm",
+    "pkcs11-nss": "softokn",
+    "pkcs11-kryoptic": "kryoptic",
+}
 
 
 @pytest.fixture(params=_HARDWARE)

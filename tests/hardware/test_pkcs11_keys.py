@@ -324,6 +324,16 @@ def test_what_is_not_needed_any_more_is_removed(
         provider.load(SPLIT, blob)
 
 
+def test_what_is_erased_opens_nothing(
+    softhsm: SoftHsm, provider: SecurityProvider, session: pkcs11.Session
+) -> None:
+    provider.erase()
+    provider.erase()
+    assert objects(session) == 0
+    with pytest.raises(KeyNotFoundError):
+        open_provider(softhsm.uri, provider.header)
+
+
 def test_half_a_key_set_leaves_nothing_behind(
     provider: SecurityProvider, session: pkcs11.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pqc_iiot.providers.tpm_secrets import AUTH_SIZE, KEK_SIZE
 
+from .memory import places
 from .tpm_fixture import Swtpm, decoded
 
 PROGRAM = """
@@ -59,27 +58,6 @@ def unsealed(tpm: Swtpm, header: bytes) -> bytes:
         for each in (session, handle, parent):
             esys.flush_context(each)
         return bytes(content)
-
-
-def places(pid: int, needle: bytes) -> list[str]:
-    """The mappings of a process in which it stands, but for locked ones."""
-    found = []
-    smaps = Path(f"/proc/{pid}/smaps").read_text()
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for part in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", smaps):
-            head, *_ = part.splitlines()
-            flags = re.search(r"VmFlags:(.*)", part)
-            span, mode, *_ = head.split()
-            if "r" not in mode or (flags and " lo" in flags[1]):
-                continue
-            begin, end = (int(number, 16) for number in span.split("-"))
-            try:
-                memory.seek(begin)
-                data = memory.read(end - begin)
-            except (OSError, OverflowError):
-                continue
-            found += [head] * data.count(needle)
-    return found
 
 
 def test_the_key_encryption_key_is_in_locked_memory_only(tpm: Swtpm) -> None:

@@ -86,6 +86,7 @@ class Pkcs11Provider(KekProvider):
         except BaseException:
             self._token.close()
             raise
+        self._key_id = key_id
         self._header = cose.dumps([_VERSION, key_id, sealed])
         super().__init__(kek)
 
@@ -122,6 +123,10 @@ class Pkcs11Provider(KekProvider):
     def discard(self, suite: Suite, blob: bytes) -> None:
         """Removes the objects of these keys from the token."""
         self._destroy([reference for reference in references(blob) if reference])
+
+    def erase(self) -> None:
+        """Removes the token's AES key: what is sealed under it is lost."""
+        self._destroy([self._key_id])
 
     def close(self) -> None:
         """Drops the key-encryption key and the session."""
