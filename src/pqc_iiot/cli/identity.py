@@ -94,7 +94,6 @@ def init(
             "trust": trust.value,
             "custody": status.custody.lower(),
             "assurance": status.assurance.lower(),
-            "rollback_protected": "yes" if status.rollback_protected else "no",
         }
         _show_bundle(shell, node.bundle, more)
     shell.note("give its bundle to its peers: pqc-iiot id export FILE")

@@ -10,7 +10,7 @@ import typer
 
 from ..bundle import parse_bundle
 from ..errors import InvalidInputError
-from ..folder import LOCK_FILE
+from ..identity import IDENTITY_FILE
 from ..providers import Capability, Custody, Operation, registry
 from ..providers.evidence import MAX_EVIDENCE, decode_evidence, quote_nonce, verify_quote
 from . import output
@@ -57,7 +57,7 @@ def list_(shell: Shell) -> None:
     schemes = [asdict(found) for found in registry.described()]
     document: dict[str, object] = {"schemes": schemes, "keys": []}
     # The device is opened only if there is one: schemes are of interest before that, too.
-    if (shell.state / LOCK_FILE).exists():
+    if (shell.state / IDENTITY_FILE).exists():
         with shell.node() as node:
             status = node.status()
             keys = [asdict(key) for key in node.held_keys()]
