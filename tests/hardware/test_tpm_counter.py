@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from pqc_iiot.errors import AuthFailedError, BusyError, CounterRollbackError
 from pqc_iiot.providers import Counter
 
+from .required import need
 from .test_tpm_sealing import private_file
 from .tpm_fixture import Swtpm
 
@@ -75,6 +79,24 @@ def test_removed_and_made_anew_it_begins_above_all_before(tpm: Swtpm) -> None:
         esys.nv_undefine_space(esys.tr_from_tpmpublic(tpm.indices()[0]))
     again = counter_of(tpm.provider(header=provider.header))
     assert again.value() > last
+
+
+def test_a_device_that_is_given_up_leaves_nothing(tpm: Swtpm) -> None:
+    provider, other = tpm.provider(), counter_of(tpm.provider())
+    provider.erase()  # Nothing was made yet
+    counter_of(provider)
+    assert len(tpm.indices()) == 2
+    for _ in range(2):
+        provider.erase()
+        assert len(tpm.indices()) == 1
+    assert other.value()
+    # What is not this device's stays, also where it took the place of its counter.
+    index = tpm.indices()[0]
+    mine: Any = provider
+    mine._place = (index, bytes(32))
+    provider.erase()
+    assert tpm.indices() == [index]
+    assert tpm.loaded() == (0, 0, 0)
 
 
 def test_something_else_in_its_place_is_not_taken_for_it(tpm: Swtpm) -> None:
@@ -148,20 +170,35 @@ def test_a_tpm_that_somebody_owns_needs_its_owner(tpm: Swtpm, tmp_path: Path) ->
     assert tpm.lockout()[0] == 0
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "tpm.md"
+KEEP_STORAGE_KEY = """
+tpm2_createprimary -C o -P theirs -G ecc256:aes128cfb -c srk
+  -a 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt'
+tpm2_evictcontrol -C o -P theirs -c srk 0x81000001
+"""
+"""As docs/tpm.md has it."""
+
+
 def test_an_owner_who_keeps_the_storage_key_lets_devices_open_without_his_password(
-    tpm: Swtpm,
+    tpm: Swtpm, tmp_path: Path
 ) -> None:
     from tpm2_pytss.constants import ESYS_TR
 
-    from pqc_iiot.providers.tpm_objects import STORAGE_KEY, storage_template
-
+    need(shutil.which("tpm2_createprimary") is not None, "tpm2-tools are not installed")
     before = tpm.provider()
     counter = counter_of(before)
     with tpm.esapi() as esys:
-        handle, *_ = esys.create_primary(None, storage_template(), ESYS_TR.OWNER)
-        esys.evict_control(ESYS_TR.OWNER, handle, STORAGE_KEY)
-        esys.flush_context(handle)
         esys.hierarchy_change_auth(ESYS_TR.OWNER, b"theirs")
+    for line in KEEP_STORAGE_KEY.strip().replace("\n  ", " ").splitlines():
+        assert line in " ".join(DOCS.read_text().replace("\\\n", " ").split())
+        command = [*shlex.split(line), "-T", tpm.tcti]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with tpm.esapi() as esys:  # what tools leave loaded without a resource manager
+        _, answer = esys.get_capability(1, 0x80000000, 8)
+        data = answer.data
+        handles = data.handles
+        for i in range(handles.count):
+            esys.flush_context(esys.tr_from_tpmpublic(int(handles.handle[i])))
     after = tpm.provider(header=before.header)
     assert counter_of(after).value() == counter.value()
     # A new device seals without the owner, too; only its counter needs him.

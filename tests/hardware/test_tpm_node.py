@@ -192,6 +192,29 @@ def test_sealing_costs_the_tpm_nothing_but_the_signature(
     proxy.close()
 
 
+def test_the_command_line_from_init_to_a_quote_that_another_machine_verifies(
+    tpm: Swtpm, tmp_path: Path
+) -> None:
+    tested = run(["--json", "provider", "test", tpm.uri, "--suite", "6"])
+    assert tested.code == 0, tested.err
+    assert tpm.indices() == []
+    assert tpm.loaded() == (0, 0, 0)
+    folder, quote = tmp_path / "plc", tmp_path / "quote"
+    own = ["--state", str(folder)]
+    options = ["--suite", "6", "--min-custody", "split", "--provider", tpm.uri + ";pcrs=0,7"]
+    assert run([*own, "init", "plc", *options]).code == 0
+    status = run([*own, "--json", "status"]).data
+    assert (status["custody"], status["rollback_protected"]) == ("SPLIT", True)
+    nonce = ["--nonce", "5a" * 32]
+    assert run([*own, "provider", "quote", *nonce, str(quote)]).code == 0
+    tpm.kill()
+    facts = run(["--json", "provider", "verify-quote", *nonce, str(quote)]).data
+    assert facts["PCRs"] == "0,7"
+    wrong = run(["provider", "verify-quote", "--nonce", "a5" * 32, str(quote)])
+    assert wrong.code == 3
+    assert "nonce" in wrong.err
+
+
 # Power cuts
 
 

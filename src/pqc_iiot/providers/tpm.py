@@ -15,7 +15,7 @@ from ..errors import ProviderError
 from . import tpm_attest
 from .base import Assurance, Capability, Custody, Evidence, ProviderRequest, unusable_uri
 from .sealed import KekProvider
-from .tpm_counter import TpmCounter, new_place
+from .tpm_counter import TpmCounter, new_place, remove_counter
 from .tpm_device import Device, maker
 from .tpm_keys import KeyMaker, TpmEcdh, TpmEcdsa
 from .tpm_objects import Storage, StoredObject
@@ -130,6 +130,12 @@ class TpmProvider(KekProvider):
         return tpm_attest.quote(
             self._device, self._storage, self._auth, self._attestation, pcrs, nonce
         )
+
+    def erase(self) -> None:
+        """Removes the counter: all of a device that is in the TPM. What is stored would
+        open again, with a new counter that is ahead of it."""
+        self._counter = None
+        remove_counter(self._device, self._storage, self._place)
 
     def close(self) -> None:
         """Ends the connection and wipes what was read for it."""

@@ -39,6 +39,28 @@ def new_place() -> tuple[int, bytes]:
     return _FIRST + secrets.randbelow(_COUNT), secrets.token_bytes(32)
 
 
+def remove_counter(device: Device, storage: Storage, place: tuple[int, bytes]) -> None:
+    """Removes the counter at a place, if it is there; nothing else that is."""
+    index, mark = place
+
+    def remove(esys: Any) -> None:
+        try:
+            handle = esys.tr_from_tpmpublic(index)
+        except TSS2_Exception as cause:
+            if base_code(int(cause.rc)) != _ABSENT:
+                raise
+            return
+        public, _ = esys.nv_read_public(handle)
+        inner = public.nvPublic
+        if bytes(inner.authPolicy) != mark:
+            esys.tr_close(handle)
+            return
+        with storage.owner(esys, "remove its counter"):
+            esys.nv_undefine_space(handle)
+
+    device.run("removing the counter", remove)
+
+
 class TpmCounter(Counter):
     """The counter at one NV index. It is defined where it is not there."""
 
