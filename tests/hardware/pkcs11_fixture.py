@@ -92,7 +92,7 @@ class Shim(SoftHsm):
 
     def tell(self, function: str, number: int = 0x32) -> None:
         """Lets a function return this from now on (`C_Sign`) or once (`C_Sign.once`); or the
-        token be `gone`, or have more `flags`."""
+        token be `gone`, have more `flags`, or make `wrong` signatures."""
         (self.told / function).write_text(hex(number))
 
     def forget(self, function: str) -> None:
@@ -131,13 +131,24 @@ def softhsm(
     shutil.copytree(softhsm_template / "tokens", folder / "tokens")
     configure_softhsm(folder)
     monkeypatch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
-    uri = f"pkcs11:module={SOFTHSM};token=plant;pin-file={folder}/pin"
-    custody = {suite: Custody.SPLIT if suite == 6 else Custody.SEALED for suite in SUITES}
-    token = SoftHsm(folder, uri, custody)
-    token.write_pin(PIN)
+    token = _softhsm(folder)
     token.restart()
     yield token
     monkeypatch.undo()
+
+
+def new_softhsm(folder: Path) -> SoftHsm:
+    """A token of its own, initialised now."""
+    make_softhsm(folder, "plant")
+    return _softhsm(folder)
+
+
+def _softhsm(folder: Path) -> SoftHsm:
+    uri = f"pkcs11:module={SOFTHSM};token=plant;pin-file={folder}/pin"
+    custody = {suite: Custody.SPLIT if suite == 6 else Custody.SEALED for suite in SUITES}
+    token = SoftHsm(folder, uri, custody, {"SOFTHSM2_CONF": f"{folder}/softhsm2.conf"})
+    token.write_pin(PIN)
+    return token
 
 
 @pytest.fixture(scope="session")
@@ -206,9 +217,15 @@ class Softokn(Tokens):
 def softokn_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an NSS database with a PIN."""
     need(SOFTOKN.exists(), "NSS softokn is not there: tools/get-softokn .venv/softokn")
-    token = _softokn(tmp_path_factory.mktemp("softokn"))
+    return new_softokn(tmp_path_factory.mktemp("softokn")).folder
+
+
+def new_softokn(folder: Path) -> Softokn:
+    """A database of its own, initialised now."""
+    folder.mkdir(exist_ok=True)
+    token = _softokn(folder)
     token.run("initialise_softokn", SOFTOKN, PIN)
-    return token.folder
+    return token
 
 
 @pytest.fixture
@@ -252,7 +269,13 @@ def kryoptic_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an initialised token."""
     if not KRYOPTIC.exists():
         pytest.skip("kryoptic is not there; this builds it: tools/get-kryoptic")
-    token = _kryoptic(tmp_path_factory.mktemp("kryoptic"))
+    return new_kryoptic(tmp_path_factory.mktemp("kryoptic")).folder
+
+
+def new_kryoptic(folder: Path) -> Kryoptic:
+    """A token of its own, initialised now."""
+    folder.mkdir(exist_ok=True)
+    token = _kryoptic(folder)
     tool: list[str | Path] = ["pkcs11-tool", "--module", KRYOPTIC, "--so-pin", SO_PIN]
     for more in (
         ["--init-token", "--label", "plant", "--slot", "1"],
@@ -264,7 +287,7 @@ def kryoptic_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True,
             capture_output=True,
         )
-    return token.folder
+    return token
 
 
 @pytest.fixture

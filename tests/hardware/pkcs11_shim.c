@@ -3,7 +3,8 @@
    $PKCS11_SHIM is a folder. A file there named after a function (`C_Sign`) holds the number
    that the function returns instead of being called; one named `C_Sign.once` does so for one
    call. Where the file `gone` is there, the token is: no slot has one, and everything else
-   about it fails. `flags` holds flags that the token has besides its own. Every call of these
+   about it fails. `flags` holds flags that the token has besides its own, and where `wrong` is
+   there, so is every signature. Every call of these
    functions adds a byte to a file such as `C_Sign.calls`. Every mechanism has a vendor's number,
    too: its own with the highest of 32 bits set. $PKCS11_SHIM_REAL is the module behind. Every argument of PKCS#11 is a
    word or smaller, and a call has eight at most. */
@@ -64,6 +65,7 @@ struct mechanism {
 
 WRAP(12, C_OpenSession)
 WRAP(18, C_Login)
+WRAP(13, C_CloseSession)
 WRAP(24, C_GetAttributeValue)
 WRAP(26, C_FindObjectsInit)
 WRAP(27, C_FindObjects)
@@ -72,7 +74,6 @@ WRAP(29, C_EncryptInit)
 WRAP(30, C_Encrypt)
 WRAP(33, C_DecryptInit)
 WRAP(34, C_Decrypt)
-WRAP(43, C_Sign)
 WRAP(58, C_GenerateKey)
 WRAP(62, C_DeriveKey)
 
@@ -88,6 +89,16 @@ WRAP(62, C_DeriveKey)
 
 WRAP_MECHANISM(42, C_SignInit)
 WRAP_MECHANISM(59, C_GenerateKeyPair)
+
+static word C_Sign(word session, word data, word length, word signature, word room) {
+    word rv, wrong;
+    if (fails("C_Sign", &rv))
+        return rv;
+    rv = ((function)real[44])(session, data, length, signature, room, 0, 0, 0);
+    if (!rv && signature && number("wrong", "", 0, &wrong))
+        *(char *)signature ^= 1;
+    return rv;
+}
 
 static word C_GetMechanismList(word slot, word *list, word *count) {
     word rv, room = *count;
@@ -132,6 +143,7 @@ word C_GetFunctionList(word **list) {
         table[7 + 1] = (word)C_GetMechanismList;
         table[18 + 1] = (word)C_Login;
         table[12 + 1] = (word)C_OpenSession;
+        table[13 + 1] = (word)C_CloseSession;
         table[24 + 1] = (word)C_GetAttributeValue;
         table[26 + 1] = (word)C_FindObjectsInit;
         table[27 + 1] = (word)C_FindObjects;

@@ -112,6 +112,16 @@ def test_nothing_more_is_claimed(provider: SecurityProvider) -> None:
     assert all(c.seconds is not None for c in split)
 
 
+def test_an_algorithm_that_gives_wrong_results_is_not_claimed(shim: Shim) -> None:
+    shim.tell("wrong")
+    provider = open_provider(shim.uri)
+    with pytest.raises(CustodyTooLowError):
+        provider.require(SPLIT, Custody.SPLIT)
+    keys, _ = provider.generate(SPLIT)
+    assert (keys.kem_custody, keys.sig_custody) == (Custody.SPLIT, Custody.SEALED)
+    exchange(SPLIT, keys, keys)
+
+
 def test_probing_leaves_nothing_behind(provider: SecurityProvider, session: pkcs11.Session) -> None:
     before = {o[Attribute.ID] for o in session.get_objects()}
     provider.capabilities()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import cast
 
 import pkcs11
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import Attribute, GCMParams
@@ -16,6 +17,7 @@ from pkcs11.mechanisms import Mechanism
 
 from pqc_iiot.cose import loads
 from pqc_iiot.errors import ProviderError
+from pqc_iiot.providers import open_provider, pkcs11_calls, pkcs11_pin
 from pqc_iiot.providers.pkcs11_calls import NONCE_SIZE
 from pqc_iiot.providers.pkcs11_seal import _PURPOSE
 
@@ -113,6 +115,25 @@ def test_pin_and_key_encryption_key(softhsm: SoftHsm) -> None:
             for secret in (PIN.encode(), kek[:16], kek[16:]):
                 assert places(opener.pid, secret) == []
             assert ask(opener, "") in ("ready", "")
+
+
+def test_every_buffer_is_wiped(softhsm: SoftHsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is freed may soon be overwritten by chance, so the search alone is no proof."""
+    wipe = pkcs11_calls.wipe
+    wiped: list[tuple[int, bool]] = []
+
+    def note(buffer: bytearray) -> None:
+        wiped.append((len(buffer), any(buffer)))
+        wipe(buffer)
+        assert not any(buffer)
+
+    for module in (pkcs11_pin, pkcs11_calls):
+        monkeypatch.setattr(module, "wipe", note)
+    provider = open_provider(softhsm.uri)
+    provider.close()
+    open_provider(softhsm.uri, provider.header).close()
+    assert (pkcs11_pin.MAX_LENGTH + 2, True) in wiped
+    assert (48, True) in wiped
 
 
 def test_a_shared_secret(softhsm: SoftHsm) -> None:

@@ -109,6 +109,18 @@ def test_a_vendors_numbers(kryoptic: Kryoptic, shim_module: Path, tmp_path: Path
     shimmed.run("use_device", tmp_path / "device", tmp_path / "peer")
 
 
+def test_wrong_signatures_are_not_used(
+    kryoptic: Kryoptic, shim_module: Path, tmp_path: Path
+) -> None:
+    shimmed = kryoptic.behind(shim_module)
+    shimmed.run("make_device", shimmed.uri, tmp_path / "device", 7)
+    (shimmed.folder / "told" / "wrong").touch()
+    assert json.loads(shimmed.run("capabilities", shimmed.uri)) == {}
+    make(tmp_path, "peer").close()
+    with pytest.raises(AssertionError, match="is something else"):
+        shimmed.run("use_device", tmp_path / "device", tmp_path / "peer")
+
+
 def test_a_number_that_python_pkcs11_does_not_know() -> None:
     made = member(Mechanism, 0xC0000071)
     assert isinstance(made, Mechanism)
