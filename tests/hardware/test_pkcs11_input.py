@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from command import pqc
 from devices import make
 from pqc_iiot import InvalidInputError, Node, PqcIiotError, ProviderError
 from pqc_iiot.errors import (
     AuthFailedError,
+    BusyError,
     KeyNotFoundError,
     LockedOutError,
     UnavailableError,
@@ -25,7 +27,7 @@ from pqc_iiot.errors import (
 from pqc_iiot.providers import open_provider
 from pqc_iiot.suites import get_suite
 
-from .pkcs11_fixture import HERE, PIN, Shim, SoftHsm, Softokn, make_softhsm
+from .pkcs11_fixture import HERE, PIN, SOFTHSM, Shim, SoftHsm, Softokn, make_softhsm
 
 WRITE_PROTECTED, FINAL_TRY, LOCKED = 0x2, 0x20000, 0x40000
 
@@ -75,6 +77,17 @@ def test_a_device_comes_back(device: Path, softhsm: SoftHsm) -> None:
         assert node.bundle.suite.id == 6
     softhsm.restart()
     Node.open(device / "device").close()
+
+
+def test_the_custody_that_is_demanded(softhsm: SoftHsm, tmp_path: Path) -> None:
+    line = f"--state {tmp_path}/device init device --suite %d --min-custody %s --provider '%s'"
+    refused = pqc(line % (7, "native", softhsm.uri))
+    assert refused.code == 3
+    assert "cannot decrypt with ML-KEM-768 in custody NATIVE" in refused.err
+    assert "it offers SEALED" in refused.err
+    assert not content(tmp_path / "device").keys() - {"lock"}
+    assert pqc(line % (6, "split", softhsm.uri)).code == 0
+    assert "SPLIT" in pqc(f"--state {tmp_path}/device status").out
 
 
 def test_no_token(device: Path, softhsm: SoftHsm) -> None:
@@ -185,6 +198,40 @@ def test_a_wrong_pin_is_tried_once(shimmed: Path, shim: Shim) -> None:
     assert "user-9999" not in f"{error} {error.hint}"
     shim.write_pin(PIN)
     Node.open(shimmed / "device").close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        "doctor",
+        "seal --to peer --context c",
+        "id rotate",
+        "peer list",
+        "provider list",
+        "provider test {uri}",
+        "init another --suite 6 --provider {uri}",
+    ],
+)
+def test_a_wrong_pin_is_tried_once_by_every_command(
+    shimmed: Path, shim: Shim, command: str
+) -> None:
+    shim.write_pin("user-9999")
+    state = shimmed / ("new" if command.startswith("init") else "device")
+    line = command.format(uri=f"'{shim.uri}'")
+    result = pqc(f"--state {state} {line}", b"x")
+    assert shim.logins == 1
+    assert "user-9999" not in result.out + result.err
+    assert "was tried once" in result.out + result.err
+    assert result.code == 1
+
+
+def test_a_module_that_this_process_uses_otherwise(softhsm: SoftHsm, tmp_path: Path) -> None:
+    module = tmp_path / "again.so"
+    module.symlink_to(SOFTHSM)
+    with pytest.raises(BusyError) as caught:
+        open_provider(softhsm.uri.replace(str(SOFTHSM), str(module)))
+    assert "same path" in caught.value.hint
 
 
 def test_a_pin_that_became_wrong_is_tried_once_by_a_running_device(

@@ -78,6 +78,11 @@ _CANNOT = _Meaning(
 )
 _REFUSED = _Meaning(ProviderInputError, "the token refused an argument", "")
 _FULL = _Meaning(BusyError, "the token has no room or session left", "try again")
+_TAKEN = _Meaning(
+    BusyError,
+    "something else in this process uses the token's module",
+    "let it name the module by the same path, or run in another process",
+)
 _MISSING = _Meaning(
     KeyNotFoundError,
     "a key of this device is not in the token",
@@ -123,6 +128,7 @@ _ROWS: tuple[tuple[int, str, _Meaning], ...] = (
     (0x101, "UserNotLoggedIn", _GONE),
     (0x102, "UserPinNotInitialized", _NO_PIN),
     (0x190, "CryptokiNotInitialized", _GONE),
+    (0x191, "CryptokiAlreadyInitialized", _TAKEN),
 )
 _BY_NUMBER = {number: (name, meaning) for number, name, meaning in _ROWS}
 _BY_NAME = {name: (f"{name} (0x{number:x})", meaning) for number, name, meaning in _ROWS}
@@ -196,6 +202,8 @@ def _look_up(error: _Native) -> tuple[str, _Meaning]:
         number = int(found[1], 16)
     elif "not initialized" in str(error):
         number = 0x190
+    elif "already initialized" in str(error):
+        number = 0x191
     else:
         name = type(error).__name__
         return _BY_NAME.get(name, (f"{name} {error}".strip(), _UNKNOWN))
