@@ -147,7 +147,7 @@ def test_a_tpm_that_is_back_at_once_is_hardly_noticed(device: Device, name: str)
 def test_no_failure_leaves_anything_loaded(device: Device, name: str) -> None:
     """Each command in turn is refused by the TPM itself, which stays alive."""
     operation = device.operation(name)
-    for at in commands(device, operation, 100):
+    for at in commands(device, operation, 40):
         device.proxy.arm(at, refuse=True)
         with contextlib.suppress(PqcIiotError):
             operation()

@@ -24,6 +24,8 @@ class Proxy:
         self.path = f"{tpm.folder}/p"
         self.count = self.flushes = 0
         self.refused_flush = False
+        self.heard = bytearray()
+        """Every command and every answer: what goes over the bus."""
         self.strike: Callable[[], None] = tpm.kill
         self._at, self._after, self._refuse = -1, False, False
         self._tpm = tpm
@@ -61,6 +63,7 @@ class Proxy:
             connected = False
             try:
                 while command := _message(client):
+                    self.heard += command
                     struck = self.count == self._at
                     self.count += 1
                     flush = int.from_bytes(command[6:10], "big") == _FLUSH_CONTEXT
@@ -77,6 +80,7 @@ class Proxy:
                         connected = True
                     tpm.sendall(command)
                     answer = _message(tpm)
+                    self.heard += answer
                     if struck:
                         self.strike()
                         return

@@ -55,8 +55,8 @@ def remove_counter(device: Device, storage: Storage, place: tuple[int, bytes]) -
         if bytes(inner.authPolicy) != mark:
             esys.tr_close(handle)
             return
-        with storage.owner(esys, "remove its counter"):
-            esys.nv_undefine_space(handle)
+        with storage.owner(esys, "remove its counter"), session(esys, attributes=0) as auth:
+            esys.nv_undefine_space(handle, session1=auth)
 
     device.run("removing the counter", remove)
 

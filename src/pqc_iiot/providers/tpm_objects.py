@@ -23,7 +23,7 @@ from tpm2_pytss.types import (
 )
 
 from ..errors import AuthFailedError, IntegrityFailedError, ProviderError
-from .tpm_device import Device, flushed
+from .tpm_device import Device, flushed, session
 from .tpm_errors import AUTH_FAIL, BAD_AUTH, NO_ROOM, base_code, is_lost
 from .tpm_secrets import Auth
 
@@ -208,8 +208,11 @@ class Storage:
 
     @contextlib.contextmanager
     def _primary(self, esys: Any) -> Iterator[tuple[Any, bytes]]:
-        with self.owner(esys, "make its storage key"):
-            handle, public, *_ = esys.create_primary(None, storage_template(), ESYS_TR.OWNER)
+        # There is no key yet to salt a session with: a listener may try to guess the password.
+        with self.owner(esys, "make its storage key"), session(esys, attributes=0) as auth:
+            handle, public, *_ = esys.create_primary(
+                None, storage_template(), ESYS_TR.OWNER, session1=auth
+            )
         with flushed(esys, handle):
             name = public.get_name()
             yield handle, bytes(name)
