@@ -115,7 +115,8 @@ class Calls:
         room = bytearray(len(ciphertext))
         try:
             self._crypt(self._decrypt, session, key, nonce, aad, ciphertext, room, len(into))
-            into[:] = memoryview(room)[: len(into)]
+            # Not as a slice: that would make a copy on the way.
+            ctypes.memmove(_address(into), _address(room), len(into))
         finally:
             wipe(room)
 
