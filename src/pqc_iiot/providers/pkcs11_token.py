@@ -179,9 +179,12 @@ class Token:
                 self._drop()
 
     def _connected(self) -> Live:
+        if self._refused:
+            raise failure(PIN, str(self.uri))
         if self._live is None or self._live.generation != self._module.generation:
             if self._lost_in == self._module.generation:
                 self._module.reset()
+            self._lost_in = self._module.generation  # unless the next line succeeds
             self._live = self._connect()
             self._lost_in = None
         return self._live
@@ -237,8 +240,8 @@ class Token:
     def _login(self, token: pkcs11.Token, session: pkcs11.Session) -> None:
         if not token.flags & TokenFlag.LOGIN_REQUIRED:
             return
-        if self._refused or token.flags & TokenFlag.USER_PIN_LOCKED:
-            raise failure(LOCKED if token.flags & TokenFlag.USER_PIN_LOCKED else PIN, str(self.uri))
+        if token.flags & TokenFlag.USER_PIN_LOCKED:
+            raise failure(LOCKED, str(self.uri))
         if token.flags & TokenFlag.USER_PIN_FINAL_TRY:
             # A wrong PIN now would lock the token, and who is here may not know it.
             raise LockedOutError(
