@@ -16,7 +16,7 @@ from pqc_iiot.providers import open_provider
 from pqc_iiot.suites import SUITES
 
 from .tpm_fixture import Swtpm
-from .tpm_proxy import Proxy
+from .tpm_proxy import FAILURE, SESSION_MEMORY, Proxy
 
 SPLIT = SUITES[6]
 
@@ -148,7 +148,7 @@ def test_no_failure_leaves_anything_loaded(device: Device, name: str) -> None:
     """Each command in turn is refused by the TPM itself, which stays alive."""
     operation = device.operation(name)
     for at in commands(device, operation, 40):
-        device.proxy.arm(at, refuse=True)
+        device.proxy.arm(at, refuse=FAILURE)
         with contextlib.suppress(PqcIiotError):
             operation()
         refused_flush = device.proxy.refused_flush
@@ -157,6 +157,22 @@ def test_no_failure_leaves_anything_loaded(device: Device, name: str) -> None:
         # Where it is the flush itself that is refused there is nothing that anybody could do.
         assert objects + sessions <= int(refused_flush), at
         if refused_flush:
+            device.tpm.restart()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_tpm_without_room_is_asked_again(
+    device: Device, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other programs have the slots for a moment, whenever that is."""
+    monkeypatch.setattr("pqc_iiot.providers.tpm_device.time.sleep", lambda _: None)
+    operation = device.operation(name)
+    for at in commands(device, operation, 40):
+        before = device.counter.value()
+        device.proxy.arm(at, refuse=SESSION_MEMORY)
+        operation()
+        assert device.counter.value() == before + (name == "count")
+        if device.proxy.refused_flush:
             device.tpm.restart()
 
 

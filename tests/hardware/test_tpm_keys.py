@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -319,11 +320,29 @@ def test_a_fork_is_refused_and_does_no_harm(tpm: Swtpm) -> None:
 
 
 def test_threads_take_turns(tpm: Swtpm) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     keys, _ = tpm.provider().generate(SPLIT)
     public = SigPublicKey(SPLIT.sig.id, keys.sig_public_key)
     with ThreadPoolExecutor(4) as pool:
         for i, signature in enumerate(pool.map(lambda i: keys.sign(b"%d" % i), range(24))):
             assert public.verify(b"%d" % i, signature)
+    assert tpm.loaded() == (0, 0, 0)
+
+
+def test_several_devices_share_a_tpm_without_a_resource_manager(tpm: Swtpm) -> None:
+    def live(_: int) -> None:
+        provider = tpm.provider()
+        keys, blob = provider.generate(SPLIT)
+        counter = provider.counter()
+        assert counter
+        for begin in range(counter.value(), counter.value() + 6):
+            public = SigPublicKey(SPLIT.sig.id, keys.sig_public_key)
+            assert public.verify(b"m", keys.sign(b"m"))
+            assert counter.increment() == begin + 1
+            provider.close()
+            provider = tpm.provider(header=provider.header)
+            keys, counter = provider.load(SPLIT, blob), provider.counter()
+            assert counter
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(live, range(3)))
     assert tpm.loaded() == (0, 0, 0)

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from .tpm_fixture import Swtpm
 
 _FLUSH_CONTEXT = 0x165
-_REFUSAL = bytes.fromhex("8001 0000000a 00000101")
-"""TPM_RC_FAILURE, as a TPM answers it that failed a self-test."""
+FAILURE, SESSION_MEMORY = 0x101, 0x903
 
 
 class Proxy:
     """Passes commands on until the one that it was armed for.
 
     There it calls `strike`: before the TPM sees the command, or with `after` when it has done
-    it and nobody has heard the answer. With `refuse`, it answers in the TPM's place instead.
+    it and nobody has heard the answer. With `refuse`, it answers with that code instead.
     """
 
     def __init__(self, tpm: Swtpm) -> None:
@@ -27,7 +26,7 @@ class Proxy:
         self.heard = bytearray()
         """Every command and every answer: what goes over the bus."""
         self.strike: Callable[[], None] = tpm.kill
-        self._at, self._after, self._refuse = -1, False, False
+        self._at, self._after, self._refuse = -1, False, 0
         self._tpm = tpm
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -41,7 +40,7 @@ class Proxy:
         """The TPM behind it."""
         return f"tpm:swtpm:path={self.path}"
 
-    def arm(self, at: int, *, after: bool = False, refuse: bool = False) -> None:
+    def arm(self, at: int, *, after: bool = False, refuse: int = 0) -> None:
         """For the command with this number from now on: 0 is the next, -1 is none."""
         self.count, self.refused_flush = 0, False
         self._at, self._after, self._refuse = at, after, refuse
@@ -70,7 +69,7 @@ class Proxy:
                     self.flushes += flush
                     if struck and self._refuse:
                         self.refused_flush = flush
-                        client.sendall(_REFUSAL)
+                        client.sendall(bytes.fromhex(f"80010000000a{self._refuse:08x}"))
                         continue
                     if struck and not self._after:
                         self.strike()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from tpm2_pytss import TSS2_Exception
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_NT, TPMA_NV
@@ -20,6 +20,8 @@ from .tpm_device import Device, session
 from .tpm_errors import base_code
 from .tpm_objects import Storage
 from .tpm_secrets import Auth
+
+T = TypeVar("T")
 
 _FIRST, _COUNT = 0x01800000, 0x00400000
 """The range that TCG leaves to the owner (Registry of Reserved TPM 2.0 Handles, 2.2)."""
@@ -90,17 +92,14 @@ class TpmCounter(Counter):
         whether it had counted, so that it is never counted twice."""
         before = self._last if self._last is not None else self.value()
         try:
-            self._last = self._run("counting", self._add, again=False)
+            self._run("counting", self._add, again=False)
         except UnavailableError:
-            if self.value() != before:
-                return self.value()
-            self._last = self._run("counting", self._add, again=False)
-        return self._last
+            if self.value() == before:
+                self._run("counting", self._add, again=False)
+        return self.value()
 
-    def _run(
-        self, doing: str, operation: Callable[[Any, Any, Any], int], *, again: bool = True
-    ) -> int:
-        def use(esys: Any) -> int:
+    def _run(self, doing: str, operation: Callable[[Any, Any, Any], T], *, again: bool = True) -> T:
+        def use(esys: Any) -> T:
             handle = self._handle(esys)
             try:
                 with session(esys) as auth:
@@ -114,9 +113,10 @@ class TpmCounter(Counter):
     def _read(esys: Any, handle: Any, auth: Any) -> int:
         return int.from_bytes(bytes(esys.nv_read(handle, 8, 0, handle, session1=auth)), "big")
 
-    def _add(self, esys: Any, handle: Any, auth: Any) -> int:
+    @staticmethod
+    def _add(esys: Any, handle: Any, auth: Any) -> None:
+        # Nothing after it in the same operation, which may be run again as a whole.
         esys.nv_increment(handle, handle, session1=auth)
-        return self._read(esys, handle, auth)
 
     def _handle(self, esys: Any) -> Any:
         handle = esys.tr_from_tpmpublic(self.index)

@@ -61,16 +61,11 @@ class Device:
                 return self._patiently(operation)
             except TSS2_Exception as cause:
                 rc = int(cause.rc)
-                if not is_lost(rc):
-                    raise meaning(rc, doing) from cause
-                self._drop()
-                if not again:
+                if not (again and is_lost(rc)):
                     raise meaning(rc, doing) from cause
             try:
                 return self._patiently(operation)
             except TSS2_Exception as cause:
-                if is_lost(int(cause.rc)):
-                    self._drop()
                 raise meaning(int(cause.rc), doing) from cause
 
     def _patiently(self, operation: Callable[[Any], T]) -> T:
@@ -78,9 +73,13 @@ class Device:
             try:
                 return operation(self._connected())
             except TSS2_Exception as cause:
+                self._drop()
                 # Nothing was done then: other programs have their turn.
                 if base_code(int(cause.rc)) not in NO_ROOM or attempt == _ATTEMPTS - 1:
                     raise
+            except ProviderError:
+                self._drop()
+                raise
             time.sleep(_PAUSE)
         raise AssertionError
 
@@ -115,6 +114,8 @@ class Device:
         )
 
     def _drop(self) -> None:
+        # Also where the TPM answered: the library's context remembers a salted session that
+        # was refused, and makes wrong HMACs from then on.
         esys, self._esys = self._esys, None
         if esys is not None:
             with contextlib.suppress(TSS2_Exception):
