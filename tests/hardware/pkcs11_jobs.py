@@ -44,6 +44,14 @@ def refused(uri: str, suite: str) -> None:
         print(type(error).__name__, error, error.hint)
 
 
+def device_refused(folder: str) -> None:
+    """Prints the error that opening a device gives."""
+    try:
+        Node.open(Path(folder))
+    except PqcIiotError as error:
+        print(error.code, error, error.hint)
+
+
 def make_device(uri: str, folder: str, suite: str) -> None:
     """Makes a device."""
     Node.create(Path(folder), name="device", suite=int(suite), provider=uri).close()

@@ -33,9 +33,9 @@ WRITE_PROTECTED, FINAL_TRY, LOCKED = 0x2, 0x20000, 0x40000
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but the audit log, which says that something was refused."""
+    """Every file of a folder but the lock and the audit log, which says what was refused."""
     files = (file for file in folder.rglob("*") if file.is_file())
-    return {f.name: f.read_bytes() for f in files if not f.name.startswith("audit.")}
+    return {f.name: f.read_bytes() for f in files if not f.name.startswith(("audit.", "lock"))}
 
 
 def refused(folder: Path, token: SoftHsm, error: type[PqcIiotError], uri: str = "") -> PqcIiotError:
@@ -49,7 +49,7 @@ def refused(folder: Path, token: SoftHsm, error: type[PqcIiotError], uri: str = 
     made = folder / "made"
     with pytest.raises(PqcIiotError) as caught:
         Node.create(made, name="d", suite=6, provider=uri or token.uri)
-    assert set(content(made)) <= {"lock"}
+    assert content(made) == {}
     for found in (opened.value, caught.value):
         assert found.hint
         assert PIN not in f"{found} {found.hint}"
@@ -85,7 +85,7 @@ def test_the_custody_that_is_demanded(softhsm: SoftHsm, tmp_path: Path) -> None:
     assert refused.code == 3
     assert "cannot decrypt with ML-KEM-768 in custody NATIVE" in refused.err
     assert "it offers SEALED" in refused.err
-    assert not content(tmp_path / "device").keys() - {"lock"}
+    assert content(tmp_path / "device") == {}
     assert pqc(line % (6, "split", softhsm.uri)).code == 0
     assert "SPLIT" in pqc(f"--state {tmp_path}/device status").out
 
@@ -140,6 +140,27 @@ def test_what_is_no_module(kind: str, tmp_path: Path) -> None:
     assert "full path" in typed.value.hint
     with pytest.raises(ProviderError, match=r"header"):
         open_provider(f"pkcs11:module={module}", b"stored")
+
+
+@pytest.mark.parametrize("instead", [None, b"no library"])
+def test_the_module_of_a_device_is_gone(
+    softhsm: SoftHsm, tmp_path: Path, instead: bytes | None
+) -> None:
+    module = tmp_path / "module.so"
+    shutil.copy(SOFTHSM, module)
+    uri = softhsm.uri.replace(str(SOFTHSM), str(module))
+    softhsm.run("make_device", uri, tmp_path / "device", 6)
+    before = content(tmp_path / "device")
+    module.unlink()
+    if instead:
+        module.write_bytes(instead)
+    said = softhsm.run("device_refused", tmp_path / "device")
+    assert said.startswith("provider ")
+    assert "is no PKCS#11 module" in said
+    assert "full path" in said
+    assert content(tmp_path / "device") == before
+    shutil.copy(SOFTHSM, module)
+    assert softhsm.run("device_refused", tmp_path / "device") == ""
 
 
 def test_a_module_that_others_can_replace(tmp_path: Path) -> None:

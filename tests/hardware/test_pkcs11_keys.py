@@ -344,6 +344,17 @@ def test_what_is_erased_opens_nothing(
         open_provider(softhsm.uri, provider.header)
 
 
+def test_keys_that_a_device_retires_are_removed(
+    softhsm: SoftHsm, session: pkcs11.Session, tmp_path: Path
+) -> None:
+    with Node.create(tmp_path / "d", name="d", suite=6, provider=softhsm.uri) as device:
+        before = objects(session)
+        device.rotate()
+        assert objects(session) == before + 4
+        device.retire()
+        assert objects(session) == before
+
+
 def test_half_a_key_set_leaves_nothing_behind(
     provider: SecurityProvider, session: pkcs11.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
