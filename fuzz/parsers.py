@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["pqc_iiot"]):
     from pqc_iiot.audit.sinks.config import AuditSettings
     from pqc_iiot.errors import PqcIiotError
     from pqc_iiot.policy import Policy
+    from pqc_iiot.providers.evidence import decode_evidence, verify_quote
     from pqc_iiot.session import frames
     from pqc_iiot.transports import check_filter, mqtt_packets, topic_matches
 
@@ -47,6 +48,11 @@ def _filters(data: bytes) -> None:
     topic_matches(topic_filter, topic)
 
 
+def _evidence(data: bytes) -> None:
+    evidence, _ = decode_evidence(data)
+    verify_quote(evidence, bytes(32))
+
+
 TARGETS: dict[str, Target] = {
     "bundle": bundle.parse_bundle,
     "cbor": lambda data: cose.loads(data, 4096, "the input"),
@@ -59,6 +65,7 @@ TARGETS: dict[str, Target] = {
     "proof": Proof.parse,
     "settings": AuditSettings.decode,
     "session": frames.parse,
+    "evidence": _evidence,
 }
 
 
