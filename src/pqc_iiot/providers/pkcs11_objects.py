@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pkcs11 import Attribute, KeyType, MechanismFlag, Object
+from pkcs11 import Attribute, GCMParams, KeyType, MechanismFlag, Object
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import Mechanism
 
@@ -36,6 +36,9 @@ _WRAPPINGS = (
     (Mechanism.AES_KEY_WRAP_PAD, None),
     (Mechanism.AES_KEY_WRAP_KWP, None),
     (Mechanism.AES_CBC_PAD, bytes(16)),
+    (Mechanism.AES_CBC, bytes(16)),
+    (Mechanism.AES_ECB, None),
+    (Mechanism.AES_GCM, GCMParams(nonce=bytes(12), aad=b"", tag_bits=128)),
 )
 
 P256 = bytes.fromhex("06082a8648ce3d030107")
