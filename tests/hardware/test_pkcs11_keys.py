@@ -13,7 +13,6 @@ from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11.exceptions import PKCS11Error
 from pkcs11.mechanisms import Mechanism
 
-from devices import make
 from pqc_iiot import AuthenticationError, Node, PqcIiotError, ProviderError
 from pqc_iiot._core import (
     KemPublicKey,
@@ -376,37 +375,3 @@ def test_no_shared_secret_stays_in_the_token(
     for _ in range(10):
         exchange(SPLIT, keys, keys)
     assert objects(session) == before
-
-
-# What frames cost
-
-
-def test_frames_of_a_sealed_device_cost_the_token_nothing(shim: Shim, tmp_path: Path) -> None:
-    with (
-        Node.create(tmp_path / "device", name="device", suite=3, provider=shim.uri) as device,
-        make(tmp_path, "peer") as peer,
-    ):
-        device.peers.add_approved(peer.bundle)
-        peer.peers.add_approved(device.bundle)
-        shim.tell("gone")
-        assert peer.open(device.seal(b"out", to="peer")).payload == b"out"
-        assert device.open(peer.seal(b"in", to="device")).payload == b"in"
-        shim.forget("gone")
-
-
-def test_frames_of_a_split_device_cost_one_call_each(shim: Shim, tmp_path: Path) -> None:
-    with (
-        Node.create(tmp_path / "device", name="device", suite=6, provider=shim.uri) as device,
-        make(tmp_path, "peer") as peer,
-    ):
-        device.peers.add_approved(peer.bundle)
-        peer.peers.add_approved(device.bundle)
-        device.audit.flush()
-        before = shim.calls("C_SignInit"), shim.calls("C_DeriveKey")
-        for _ in range(5):
-            assert peer.open(device.seal(b"out", to="peer")).payload == b"out"
-        assert shim.calls("C_SignInit") - before[0] == 5
-        assert shim.calls("C_DeriveKey") == before[1]
-        for _ in range(5):
-            assert device.open(peer.seal(b"in", to="device")).payload == b"in"
-        assert shim.calls("C_DeriveKey") - before[1] == 5

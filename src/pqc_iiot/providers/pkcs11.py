@@ -12,6 +12,7 @@ token is: `counter` and `quote` give None.
 
 from __future__ import annotations
 
+import contextlib
 from typing import ClassVar, TypeVar
 
 from .. import cose
@@ -113,7 +114,8 @@ class Pkcs11Provider(KekProvider):
                 keys, blob = super().generate(suite)
                 return self._honest(keys), blob
             except BaseException:
-                self._destroy(self._made)
+                with contextlib.suppress(ProviderError):
+                    self._destroy(self._made)
                 raise
 
     def load(self, suite: Suite, blob: bytes) -> KeySet:
