@@ -243,7 +243,7 @@ def test_a_tpm_that_dies_in_any_operation_of_a_device_repeats_no_number(
     numbers: list[int] = []
     proxy.arm(-1)
     live()
-    for at in range(0, proxy.count, 5):
+    for at in range(0, proxy.count, 9):
         for after in (False, True):
             proxy.arm(at, after=after)
             with contextlib.suppress(UnavailableError):
@@ -268,7 +268,7 @@ def test_a_tpm_that_dies_while_a_device_is_made_lets_it_be_made_again(
     proxy.arm(-1)
     make_one(tmp_path / "whole")
     total = proxy.count
-    for at in range(0, total, 9):
+    for at in range(0, total, 14):
         folder = tmp_path / f"plc{at}"
         proxy.arm(at)
         with contextlib.suppress(UnavailableError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,25 @@ def test_a_bad_uri_is_a_bad_argument_before_any_tpm_is_looked_for() -> None:
     with pytest.raises(InvalidInputError, match="PCR 16") as caught:
         open_provider("tpm:;pcrs=16")
     assert "tpm:device" in caught.value.hint
+
+
+def test_without_the_extra_one_line_names_it_and_the_rest_works(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.modules["tpm2_pytss"] = None  # importing it fails
+from pqc_iiot.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+    def pqc(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, "--state", str(tmp_path / "state"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    result = pqc("init", "plc", "--provider", "tpm:")
+    assert result.returncode == 1
+    error, hint = result.stderr.splitlines()
+    assert "the extra 'tpm'" in error
+    assert "pip install 'pqc-iiot[tpm]'" in hint
+    assert pqc("provider", "list").returncode == 0
+    plain = pqc("init", "plc", "--provider", "software:insecure-plaintext-keys")
+    assert plain.returncode == 0, plain.stderr
