@@ -129,15 +129,19 @@ class Identity:
                 )
             case _:
                 raise _tampered()
-        provider = open_provider(uri, header, passphrase)
         bundles = [_stored_bundle(entry) for entry in stored]
-        storage_key = provider.unseal(_purpose(bundles[0].name, provider), sealed)
-        if not storage_key.verify_mac(b"identity" + value, mac):
-            raise _tampered()
-        own = [
-            _load_keys(provider, bundle, entry)
-            for bundle, entry in zip(bundles, stored, strict=True)
-        ]
+        provider = open_provider(uri, header, passphrase)
+        try:
+            storage_key = provider.unseal(_purpose(bundles[0].name, provider), sealed)
+            if not storage_key.verify_mac(b"identity" + value, mac):
+                raise _tampered()
+            own = [
+                _load_keys(provider, bundle, entry)
+                for bundle, entry in zip(bundles, stored, strict=True)
+            ]
+        except BaseException:
+            provider.close()
+            raise
         if _public_copy(folder) != own[0].bundle.encoded:
             # Changed from outside, or `write` was interrupted.
             folder.write(BUNDLE_FILE, own[0].bundle.encoded)

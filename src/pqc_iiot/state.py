@@ -108,9 +108,10 @@ def create_state(
     with _closed_on_failure(folder), _open_log(folder, name) as (audit, _):
         run_self_test(audit)
         identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
-        emit_key_event(audit, "key_made", identity, operator=account())
-        store = _new_store(folder, identity, policy, store_url)
-        return _assemble(folder, audit, identity, store, store_url)
+        with _closed_on_failure(identity):
+            emit_key_event(audit, "key_made", identity, operator=account())
+            store = _new_store(folder, identity, policy, store_url)
+            return _assemble(folder, audit, identity, store, store_url)
 
 
 def load_state(
@@ -123,9 +124,10 @@ def load_state(
     with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
         run_self_test(audit)
         identity = Identity.load(folder, passphrase)
-        emit_key_event(audit, "key_loaded", identity)
-        store = _open_store(folder, identity, store_url, create=False)
-        return _assemble(folder, audit, identity, store, store_url, sinks)
+        with _closed_on_failure(identity):
+            emit_key_event(audit, "key_loaded", identity)
+            store = _open_store(folder, identity, store_url, create=False)
+            return _assemble(folder, audit, identity, store, store_url, sinks)
 
 
 def recover_state(
@@ -138,18 +140,19 @@ def recover_state(
     with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
         run_self_test(audit)
         old = Identity.load(folder, passphrase)
-        identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
-        # Without the old keys: what was seen under them is unknown.
-        identity = identity.retired()
-        policy = _surviving_policy(folder, old, store_url)
-        _set_aside(folder)
-        identity.write(folder)
-        store = _new_store(folder, identity, policy, store_url)
-        identity.discard(old.current)
-        identity.discard(old.previous)
-        emit_key_event(audit, "key_made", identity, operator=account())
-        audit.emit("state_recovered", path=str(folder.path), operator=account())
-        return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
+        with _closed_on_failure(old):
+            identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
+            # Without the old keys: what was seen under them is unknown.
+            identity = identity.retired()
+            policy = _surviving_policy(folder, old, store_url)
+            _set_aside(folder)
+            identity.write(folder)
+            store = _new_store(folder, identity, policy, store_url)
+            identity.discard(old.current)
+            identity.discard(old.previous)
+            emit_key_event(audit, "key_made", identity, operator=account())
+            audit.emit("state_recovered", path=str(folder.path), operator=account())
+            return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
 
 
 def _enter(path: str | os.PathLike[str]) -> StateFolder:
@@ -161,11 +164,11 @@ def _enter(path: str | os.PathLike[str]) -> StateFolder:
 
 
 @contextlib.contextmanager
-def _closed_on_failure(folder: StateFolder) -> Iterator[None]:
+def _closed_on_failure(opened: StateFolder | Identity) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        folder.close()
+        opened.close()
         raise
 
 
