@@ -36,7 +36,8 @@ bench: ## Measure everything that the README states
 	$(BIN)/python -m benchmarks
 
 docs: ## Render the API reference into site/
-	@$(PYTHON) tools/bootstrap.py docs
+	@tools/need-packages libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py docs hsm tpm
 	$(BIN)/python tools/render_docs.py
 
 fuzz: ## Fuzz every parser for SECONDS each (60 if left out)
