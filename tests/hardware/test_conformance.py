@@ -43,6 +43,16 @@ def test_it_does_what_every_provider_must(hardware_uri: Any) -> None:
     assert any(row["seconds"] for row in of_keys)
 
 
+def test_a_token_that_performs_it_all(kryoptic: Any) -> None:
+    """NATIVE keys come out of the checks as such, with their times."""
+    report = conformance(kryoptic)
+    native = {(row["operation"], row["algorithm"]) for row in report["capabilities"]
+              if row["custody"] == "native" and row["seconds"]}  # fmt: skip
+    assert native >= {("decrypt", "ML-KEM-768"), ("sign", "ML-DSA-65")}
+    inside = {key["suite"] for key in report["keys"] if key["custody"] == "native"}
+    assert inside >= {3, 4, 5, 7}
+
+
 def test_it_leaves_the_hardware_as_it_was(hardware_uri: Any) -> None:
     """Twice the same: nothing that the first run left is in the second one's way."""
     first, second = conformance(hardware_uri), conformance(hardware_uri)
