@@ -31,8 +31,10 @@ lint: ## Run ruff, mypy, rustfmt and clippy
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 
-bench: ## Measure everything that the README states
-	@$(PYTHON) tools/bootstrap.py test
+bench: ## Measure everything that the README states, and keys in hardware
+	@tools/need-packages softhsm2 opensc swtpm swtpm-tools libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py test hsm tpm
+	@tools/get-softokn .venv/softokn
 	$(BIN)/python -m benchmarks
 
 docs: ## Render the API reference into site/

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _prepared(name: str, folder: Path) -> Iterator[tuple[str, dict[str, str]] | 
     if name.startswith("TPM"):
         from hardware.tpm_fixture import Swtpm
 
-        if not shutil.which("swtpm"):
+        if not shutil.which("swtpm") or find_spec("tpm2_pytss") is None:
             yield None
             return
         tpm = Swtpm().start()
@@ -88,7 +89,7 @@ def _prepared(name: str, folder: Path) -> Iterator[tuple[str, dict[str, str]] | 
         "NSS softokn": tokens.new_softokn if tokens.SOFTOKN.exists() else None,
         "kryoptic": tokens.new_kryoptic if tokens.KRYOPTIC.exists() else None,
     }[name]
-    if make is None:
+    if make is None or find_spec("pkcs11") is None:
         yield None
         return
     token = make(folder / name.replace(" ", "-"))
