@@ -16,22 +16,26 @@ demo: ## Run the main job: two devices, a broker, live readings, attacks
 	@$(BIN)/pqc-iiot demo
 
 test: ## Run every test
-	@$(PYTHON) tools/bootstrap.py test demo
-	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl
+	@tools/need-packages mosquitto mosquitto-clients rsyslog rsyslog-gnutls rsyslog-openssl \
+		softhsm2 opensc swtpm swtpm-tools tpm2-tools libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py test demo hsm tpm
+	@tools/get-softokn .venv/softokn
 	cargo test --release --quiet
 	$(BIN)/pytest
 	@tools/check-model
 
 lint: ## Run ruff, mypy, rustfmt and clippy
-	@$(PYTHON) tools/bootstrap.py lint test demo
+	@$(PYTHON) tools/bootstrap.py lint test demo hsm
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 
-bench: ## Measure everything that the README states
-	@$(PYTHON) tools/bootstrap.py test
+bench: ## Measure everything that the README states, and keys in hardware
+	@tools/need-packages softhsm2 opensc swtpm swtpm-tools libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py test hsm tpm
+	@tools/get-softokn .venv/softokn
 	$(BIN)/python -m benchmarks
 
 soak: ## Send a million durable messages while everything is restarted at random
@@ -40,7 +44,8 @@ soak: ## Send a million durable messages while everything is restarted at random
 	$(BIN)/python -m benchmarks.soak
 
 docs: ## Render the API reference into site/
-	@$(PYTHON) tools/bootstrap.py docs
+	@tools/need-packages libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py docs hsm tpm
 	$(BIN)/python tools/render_docs.py
 
 fuzz: ## Fuzz every parser for SECONDS each (60 if left out)

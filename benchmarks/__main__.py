@@ -1,4 +1,5 @@
-"""Everything that the README states, in one run: `python -m benchmarks [--json]`."""
+"""Everything that the README states, in one run: `python -m benchmarks [PART...] [--json]`,
+PART being the last word of a name below."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from pqc_iiot import bench
 
-from . import audit, audit_sinks, durability, peers, startup
+from . import audit, audit_sinks, durability, hardware, peers, startup
 
 PARTS = (
     ("the envelope", bench.measure_envelope),
@@ -19,14 +20,18 @@ PARTS = (
     ("inbox and outbox", durability.measure_durability),
     ("the audit trail", audit.measure_audit),
     ("a flood of refusals", audit_sinks.measure_sinks),
+    ("hardware", hardware.measure_hardware),
 )
 
 
 def main(arguments: list[str]) -> int:
     """Runs every part on one core and prints one table, or JSON lines."""
+    wanted = [word for word in arguments if not word.startswith("-")]
     rows: list[bench.Row] = []
     with bench.pinned() as core, tempfile.TemporaryDirectory(prefix="pqc-iiot-bench-") as folder:
         for name, part in PARTS:
+            if wanted and name.split()[-1] not in wanted:
+                continue
             bench.progress(name)
             rows += part(Path(folder, part.__name__))
         disturbance = bench.noise()

@@ -31,7 +31,7 @@ _PROVIDER = "software:insecure-plaintext-keys"
 class _Keys(KeySet):
     """Keys that only sign and are never used to decrypt."""
 
-    custody = Custody.SOFTWARE
+    kem_custody = sig_custody = Custody.SOFTWARE
 
     def __init__(self, signer: KeySet) -> None:
         self.suite = signer.suite

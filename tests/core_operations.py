@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -16,8 +17,16 @@ from pqc_iiot._core import (
     Session,
     SigPrivateKey,
     SigPublicKey,
+    SplitKemPrivateKey,
 )
-from pqc_iiot.suites import FALCON_512, ML_KEM_768, SUITES
+from pqc_iiot.errors import AuthenticationError
+from pqc_iiot.suites import FALCON_512, ML_KEM_768, ML_KEM_768_P256, SUITES
+
+POINT = bytes.fromhex(
+    "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)
+"""P-256's generator (SEC 2)."""
 
 STILL_WORKS = {
     # Encodings, without keys or secrets.
@@ -54,10 +63,17 @@ def operations() -> dict[str, Callable[[], object]]:
     seed_public_key = _core.kem_public_key(kem.kem_id, seed)
     sealed = _core.hpke_seal(suite, seed_public_key, b"", b"", b"payload")
     fd = os.open(__file__, os.O_RDONLY)
+    split = SplitKemPrivateKey(ML_KEM_768_P256.id, kem, POINT)
+    split_enc = bytes(ML_KEM_768.ciphertext_size) + POINT
     initiator, responder = sessions()
     packet, genuine, more = (initiator.seal(b"topic", b"payload") for _ in range(3))
     return {
         "argon2id": lambda: _core.argon2id(secret, bytes(16), 64, 1, 1),
+        "composite_message": lambda: _core.composite_message(b""),
+        "ecdsa_verify": lambda: _core.ecdsa_verify(POINT, b"", bytes(64)),
+        "hpke_open_with": lambda: fails_to_open(
+            _core.hpke_open_with, ML_KEM_768.id, secret, enc, b"", b"", ciphertext
+        ),
         "hpke_open": lambda: _core.hpke_open(suite, seed, sealed[0], b"", b"", sealed[1]),
         "hpke_seal": lambda: _core.hpke_seal(suite, seed_public_key, b"", b"", b""),
         "kem_decapsulate": lambda: _core.kem_decapsulate(ML_KEM_768.id, seed, enc),
@@ -78,6 +94,7 @@ def operations() -> dict[str, Callable[[], object]]:
         "Secret.mac": lambda: secret.mac(b""),
         "Secret.random": Secret.random,
         "Secret.read_fd": lambda: Secret.read_fd(fd, line=True),
+        "Secret.take": lambda: Secret.take(bytearray(32)),
         "Secret.unwrap": lambda: kek.unwrap(b"", wrapped),
         "Secret.unwrap_kem": lambda: kek.unwrap_kem(b"", ML_KEM_768.id, wrapped_kem),
         "Secret.unwrap_sig": lambda: kek.unwrap_sig(b"", FALCON_512.id, wrapped_sig),
@@ -97,7 +114,19 @@ def operations() -> dict[str, Callable[[], object]]:
         "SigPrivateKey.sign": lambda: sig.sign(b""),
         "SigPublicKey": lambda: SigPublicKey(FALCON_512.id, public_key),
         "SigPublicKey.verify": lambda: sig_public.verify(b"message", signature),
+        "SplitKemPrivateKey": lambda: SplitKemPrivateKey(ML_KEM_768_P256.id, kem, POINT),
+        "SplitKemPrivateKey.classical_share_point": lambda: split.classical_share_point(split_enc),
+        "SplitKemPrivateKey.hpke_open_shared": lambda: fails_to_open(
+            split.hpke_open_shared, split_enc, b"", b"", ciphertext, secret
+        ),
+        "SplitKemPrivateKey.public_key": lambda: split.public_key,
     }
+
+
+def fails_to_open(operation: Callable[..., object], *arguments: object) -> None:
+    """With a secret that is not the right one an operation that works refuses quietly."""
+    with contextlib.suppress(AuthenticationError):
+        operation(*arguments)
 
 
 class Handshake:

@@ -11,7 +11,12 @@ from typing import Any
 import cbor2
 from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PrivateKey, MLDSA87PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import (
+    MLDSA65PrivateKey,
+    MLDSA65PublicKey,
+    MLDSA87PrivateKey,
+    MLDSA87PublicKey,
+)
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
     KDF,
@@ -24,6 +29,8 @@ from cryptography.hazmat.primitives.hpke import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pqcrypto.sign import falcon_padded_512, falcon_padded_1024
+
+import mlkem768_p256
 
 Message = list[Any]
 """An envelope taken apart: protected, unprotected, ciphertext."""
@@ -38,20 +45,23 @@ def _falcon(module: Any) -> tuple[bytes, Callable[[bytes], bytes]]:
     return public, lambda message: bytes(module.sign(private, message))
 
 
-def _ml_dsa() -> tuple[bytes, Callable[[bytes], bytes]]:
-    key = MLDSA87PrivateKey.generate()
+def _ml_dsa(kind: Any) -> tuple[bytes, Callable[[bytes], bytes]]:
+    key = kind.generate()
     return key.public_key().public_bytes_raw(), key.sign
 
 
 def _verify_ml_dsa(public: bytes, message: bytes, signature: bytes) -> bool:
-    MLDSA87PublicKey.from_public_bytes(public).verify(signature, message)
+    kind = MLDSA65PublicKey if len(public) == 1952 else MLDSA87PublicKey
+    kind.from_public_bytes(public).verify(signature, message)
     return True
 
 
 SIGNATURES: dict[int, tuple[Callable[[], Any], Callable[[bytes, bytes, bytes], bool]]] = {
     -65601: (lambda: _falcon(falcon_padded_512), falcon_padded_512.verify),
     -65602: (lambda: _falcon(falcon_padded_1024), falcon_padded_1024.verify),
-    -50: (_ml_dsa, _verify_ml_dsa),
+    -65603: (mlkem768_p256.composite_key, mlkem768_p256.composite_verify),
+    -49: (lambda: _ml_dsa(MLDSA65PrivateKey), _verify_ml_dsa),
+    -50: (lambda: _ml_dsa(MLDSA87PrivateKey), _verify_ml_dsa),
 }
 
 
@@ -65,6 +75,11 @@ def _with_p384() -> tuple[Any, bytes]:
     one, other = mlkem.MLKEM1024PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())
     point = other.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return MLKEM1024P384PrivateKey(one, other), one.public_key().public_bytes_raw() + point
+
+
+def _with_p256() -> tuple[Any, bytes]:
+    key = mlkem768_p256.PrivateKey.generate()
+    return key, key.public
 
 
 def _ml_kem(kind: Any) -> tuple[Any, bytes]:
@@ -96,8 +111,20 @@ class Algorithms:
     new_kem_key: Callable[[], tuple[Any, bytes]]
     kem_public: Callable[[bytes], Any]
 
+    def seal(self, public: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        if self.hpke_kem is None:
+            return mlkem768_p256.seal(public, plaintext, b"", aad)
+        suite, key = self._suite, self.kem_public(public)
+        return openssl.hpke._encrypt_with_aad(suite, plaintext, key, b"", aad)
+
+    def open(self, key: Any, sealed: bytes, aad: bytes) -> bytes:
+        if self.hpke_kem is None:
+            opened: bytes = key.open(sealed, b"", aad)
+            return opened
+        return openssl.hpke._decrypt_with_aad(self._suite, sealed, key, b"", aad)
+
     @property
-    def hpke(self) -> Suite:
+    def _suite(self) -> Suite:
         return Suite(self.hpke_kem, KDF.SHAKE256, AEAD.AES_256_GCM)
 
 
@@ -108,6 +135,8 @@ SUITES = {
     3: Algorithms(-65601, KEM.MLKEM768, 1088, lambda: _ml_kem(mlkem.MLKEM768PrivateKey), _768),
     4: Algorithms(-65601, KEM.MLKEM1024, 1568, lambda: _ml_kem(mlkem.MLKEM1024PrivateKey), _1024),
     5: Algorithms(-50, KEM.MLKEM1024, 1568, lambda: _ml_kem(mlkem.MLKEM1024PrivateKey), _1024),
+    6: Algorithms(-65603, None, 1153, _with_p256, bytes),
+    7: Algorithms(-49, KEM.MLKEM768, 1088, lambda: _ml_kem(mlkem.MLKEM768PrivateKey), _768),
 }
 
 
@@ -215,9 +244,7 @@ class Foreign:
         plaintext = edit_plaintext(dumps([b"", {}, payload, signature]))
         algorithms = SUITES[to.suite]
         aad = dumps(["Encrypt0", protected, context.encode()])
-        sealed = openssl.hpke._encrypt_with_aad(
-            algorithms.hpke, plaintext, algorithms.kem_public(to.kem), b"", aad
-        )
+        sealed = algorithms.seal(to.kem, plaintext, aad)
         enc, ciphertext = sealed[: algorithms.enc_size], sealed[algorithms.enc_size :]
         return dumps(cbor2.CBORTag(16, [protected, {-4: enc}, ciphertext]))
 
@@ -232,9 +259,7 @@ class Foreign:
         assert (header[4], header[-5]) == (self.fingerprint[:8], sender.fingerprint[:8])
         assert list(unprotected) == [-4]
         aad = dumps(["Encrypt0", protected, context.encode()])
-        plaintext = openssl.hpke._decrypt_with_aad(
-            self.algorithms.hpke, unprotected[-4] + ciphertext, self.kem_key, b"", aad
-        )
+        plaintext = self.algorithms.open(self.kem_key, unprotected[-4] + ciphertext, aad)
         start, empty, payload, signature = cbor2.loads(plaintext)
         assert (start, dict(empty)) == (b"", {})
         external_aad = dumps(

@@ -8,8 +8,10 @@ from typing import TypeAlias
 from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 
+import mlkem768_p256
 from pqc_iiot.primitives import (
     ML_KEM_768,
+    ML_KEM_768_P256,
     ML_KEM_768_X25519,
     ML_KEM_1024,
     ML_KEM_1024_P384,
@@ -27,6 +29,7 @@ KEMS = {
 TheirKey: TypeAlias = (
     mlkem.MLKEM768PrivateKey
     | mlkem.MLKEM1024PrivateKey
+    | mlkem768_p256.PrivateKey
     | hpke.MLKEM768X25519PrivateKey
     | hpke.MLKEM1024P384PrivateKey
 )
@@ -44,6 +47,8 @@ def their_key(kem: Kem, seed: bytes) -> TheirKey:
         return mlkem.MLKEM768PrivateKey.from_seed_bytes(seed)
     if kem == ML_KEM_1024:
         return mlkem.MLKEM1024PrivateKey.from_seed_bytes(seed)
+    if kem == ML_KEM_768_P256:
+        return mlkem768_p256.PrivateKey.from_seed(seed)
     expanded = hashlib.shake_256(seed).digest(64 + 48)
     if kem == ML_KEM_768_X25519:
         return hpke.MLKEM768X25519PrivateKey(

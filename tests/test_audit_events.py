@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
+import emulated
 from devices import PLAINTEXT, Pair, make
 from foreign import Foreign
-from pqc_iiot import Incoming, Node, Policy, _core, sinks
+from pqc_iiot import Incoming, Node, Policy, _core, errors, sinks
 from pqc_iiot.audit import EVENTS, AuditRecord, tail
 from pqc_iiot.audit.formats import FORMATS
 from pqc_iiot.audit.segments import Retention
@@ -28,6 +29,7 @@ from pqc_iiot.audit.sinks import SETTINGS_FILE, AuditSettings, SinkConfig
 from pqc_iiot.errors import PqcIiotError
 from pqc_iiot.keystore import TofuWarning
 from pqc_iiot.policy import Trust
+from pqc_iiot.providers import Custody
 from pqc_iiot.providers.passphrase import from_file
 from test_sessions import pump
 from test_witness import begin_another_log, exchange
@@ -125,6 +127,42 @@ def _wrong_passphrase(pair: Pair) -> None:
     right, wrong = map(from_file, files)
     Node.create(pair.folder / "sealed", name="sealed", passphrase=right).close()
     refused(lambda: Node.open(pair.folder / "sealed", passphrase=wrong))
+
+
+@causes(
+    "key_device_refused",
+    "key_device_locked_out",
+    "key_policy_mismatch",
+    "key_integrity_failed",
+    "key_not_in_device",
+)
+def _device_refuses(pair: Pair) -> None:
+    uri = f"{emulated.SCHEME}:{pair.folder / 'hardware'}"
+    Node.create(pair.folder / "hard", name="hard", suite=3, provider=uri).close()
+    for error in (
+        errors.AuthFailedError,
+        errors.LockedOutError,
+        errors.PolicyMismatchError,
+        errors.IntegrityFailedError,
+        errors.KeyNotFoundError,
+    ):
+        emulated.fail_next("unseal", error("refused", native="0x98e"))
+        refused(lambda: Node.open(pair.folder / "hard"))
+
+
+@causes("refused_custody_too_low")
+def _custody(pair: Pair) -> None:
+    sealed = Policy(min_custody=Custody.SEALED)
+    refused(lambda: make(pair.folder, "sealed", 3, sealed))
+
+
+@causes("state_counter_rollback")
+def _put_back(pair: Pair) -> None:
+    uri, state = f"{emulated.SCHEME}:{pair.folder / 'hardware'}", pair.folder / "hard"
+    Node.create(state, name="hard", suite=3, provider=uri).close()
+    shutil.copytree(state, pair.folder / "copy")
+    Node.open(state).close()
+    refused(lambda: Node.open(pair.folder / "copy"))
 
 
 def in_process_that_may_not_lock_memory() -> None:

@@ -29,7 +29,7 @@ from pqc_iiot.errors import ClonedIdentityError, WrongPassphraseError, WrongReci
 from pqc_iiot.freshness import MAX_SEQUENCE, Freshness
 from pqc_iiot.providers import SCHEMES, Custody, PassphraseSource, ProviderRequest
 from pqc_iiot.providers.passphrase import from_file
-from pqc_iiot.providers.software import SoftwareKeySet, SoftwareProvider
+from pqc_iiot.providers.software import SoftwareProvider
 from pqc_iiot.store import META, PEERS, SEEN, Row
 
 
@@ -291,10 +291,11 @@ def test_keys_in_hardware_stay_there(
     class Sealed(SoftwareProvider):
         scheme = "sealed"
 
+        custody = Custody.SEALED
+
         def __init__(self, request: ProviderRequest) -> None:
             super().__init__(ProviderRequest("insecure-plaintext-keys", request.header, None))
 
-    monkeypatch.setattr(SoftwareKeySet, "custody", Custody.SEALED)
     monkeypatch.setitem(SCHEMES, "sealed", Sealed)
     with Node.create(tmp_path / "plc", name="plc", provider="sealed:", suite=3) as plc:
         data, before = plc.backup(passphrase), plc.bundle

@@ -51,6 +51,8 @@ def test_the_commands_are_these() -> None:
         *("audit prove", "audit check", "audit consistency", "audit witness"),
         *("audit sinks", "audit sinks list", "audit sinks add", "audit sinks remove"),
         *("audit sinks test", "bench", "demo"),
+        *("provider", "provider list", "provider test", "provider quote"),
+        "provider verify-quote",
     }
 
 
@@ -63,7 +65,7 @@ def test_every_command_has_help(command: str) -> None:
     assert pqc(f"{command} -h").out == shown.out
 
 
-@pytest.mark.parametrize("command", ["", "id", "peer", "policy", "audit"])
+@pytest.mark.parametrize("command", ["", "id", "peer", "policy", "audit", "provider"])
 def test_a_group_alone_shows_its_help(command: str) -> None:
     shown = pqc(command)
     assert (shown.code, shown.err) == (2, "")

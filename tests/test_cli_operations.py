@@ -129,6 +129,7 @@ def test_doctor_on_a_device_in_order(plc: str) -> None:
         "entropy",
         "clock",
         "keys",
+        "rollback",
         "secret memory",
         "copy",
         "peers",

@@ -17,7 +17,7 @@ def tree(root: type[PqcIiotError]) -> Iterator[type[PqcIiotError]]:
         yield from tree(child)
 
 
-ALL = [error for error in tree(PqcIiotError) if error.__module__ == errors.__name__]
+ALL = list(dict.fromkeys(e for e in tree(PqcIiotError) if e.__module__ == errors.__name__))
 
 
 def test_codes_are_stable() -> None:
@@ -49,6 +49,19 @@ def test_codes_are_stable() -> None:
             "provider": 1,
             "wrong_passphrase": 1,
             "self_test_failed": 1,
+            "missing_extra": 1,
+            "provider_unavailable": 1,
+            "provider_busy": 1,
+            "provider_auth_failed": 1,
+            "provider_locked_out": 1,
+            "provider_policy_mismatch": 1,
+            "provider_integrity_failed": 1,
+            "provider_invalid_input": 1,
+            "key_not_found": 1,
+            "not_supported": 1,
+            "forked_process": 1,
+            "custody_too_low": 3,
+            "counter_rollback": 4,
         }.items()
     )
     assert len(codes) == len(ALL)
@@ -58,6 +71,8 @@ def test_codes_are_stable() -> None:
 @pytest.mark.parametrize("error", ALL, ids=lambda error: error.code)
 def test_security_errors_leave_an_event(error: type[PqcIiotError]) -> None:
     silent = {"error", "invalid_input", "transport", "provider", "broker_refused", "queue_full"}
+    silent |= {"missing_extra", "provider_unavailable", "provider_busy", "not_supported"}
+    silent |= {"provider_invalid_input", "forked_process"}
     silent.add("state_locked")  # the log belongs to the process that has the lock
     assert (error.code in BY_REASON) == (error.code not in silent)
 
@@ -67,5 +82,6 @@ def test_what_an_error_carries() -> None:
     assert (str(error), error.hint, error.peer) == ("what happened", "what to do", "0" * 64)
     assert (errors.StateError("x").hint, errors.StateError("x").peer) == ("", "")
     assert isinstance(error, PqcIiotError)
+    assert errors.LockedOutError("x", native="0x921").native == "0x921"
     with pytest.raises(errors.ReplayError):
         raise errors.DuplicateError("a kind of it")

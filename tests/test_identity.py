@@ -75,7 +75,7 @@ def test_what_cannot_be_made_leaves_nothing(folder: StateFolder) -> None:
     suite = get_suite(3)
     for error, name, uri, custody in (
         (InvalidInputError, "bad name", PLAINTEXT, Custody.SOFTWARE),
-        (InvalidInputError, "plc", "tpm:", Custody.SOFTWARE),
+        (InvalidInputError, "plc", "nothing:", Custody.SOFTWARE),
         (ProviderError, "plc", "software:", Custody.SOFTWARE),
         (PolicyError, "plc", PLAINTEXT, Custody.SEALED),
     ):

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from devices import PLAINTEXT, introduce, make
 from foreign import Foreign, ForeignPeer
-from pqc_iiot import AuthenticationError, Incoming, InvalidBundleError, Message, Node, PqcIiotError
+from pqc_iiot import (
+    AuthenticationError,
+    Incoming,
+    InvalidBundleError,
+    Message,
+    Node,
+    PqcIiotError,
+    cose,
+)
 from pqc_iiot.bundle import parse_bundle
 from pqc_iiot.errors import InvalidFrameError
 from pqc_iiot.folder import StateFolder
@@ -231,8 +239,10 @@ def test_files(tmp_path: Path) -> None:
         (tmp_path / "state" / "identity").write_bytes(data)
         return Identity.load(folder, None).fingerprint
 
+    purpose = cose.dumps(["storage key", "b", b""])
+
     def read_header(data: bytes) -> object:
-        return open_provider(PLAINTEXT, data).unseal(b"storage key", second.sealed_storage_key)
+        return open_provider(PLAINTEXT, data).unseal(purpose, second.sealed_storage_key)
 
     each("identity", read_identity, content, content[::-1])
     header = second.provider.header

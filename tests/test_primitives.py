@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -13,14 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pqcrypto.sign import falcon_padded_512, falcon_padded_1024
 
+import mlkem768_p256
 from pqc_iiot import primitives
 from pqc_iiot._core import SigPrivateKey
 from pqc_iiot.errors import AuthenticationError, InvalidInputError
 from pqc_iiot.primitives import (
     FALCON_512,
+    FALCON_512_ECDSA_P256,
     FALCON_1024,
+    ML_DSA_65,
     ML_DSA_87,
     ML_KEM_768,
+    ML_KEM_768_P256,
     ML_KEM_768_X25519,
     ML_KEM_1024,
     ML_KEM_1024_P384,
@@ -30,9 +35,10 @@ from pqc_iiot.primitives import (
 from pqc_iiot.suites import Kem, Sig
 from pyca import their_key, their_suite
 
-KEMS = [ML_KEM_768, ML_KEM_1024, ML_KEM_768_X25519, ML_KEM_1024_P384]
-SIGS = [FALCON_512, FALCON_1024, ML_DSA_87]
-SEED_SIZES = {ML_KEM_768: 64, ML_KEM_1024: 64, ML_KEM_768_X25519: 32, ML_KEM_1024_P384: 32}
+HYBRIDS = [ML_KEM_768_X25519, ML_KEM_768_P256, ML_KEM_1024_P384]
+KEMS = [ML_KEM_768, ML_KEM_1024, *HYBRIDS]
+SIGS = [FALCON_512, FALCON_1024, FALCON_512_ECDSA_P256, ML_DSA_65, ML_DSA_87]
+SEED_SIZES = {kem: 32 if kem in HYBRIDS else 64 for kem in KEMS}
 
 each_kem = pytest.mark.parametrize("kem", KEMS, ids=lambda kem: kem.name)
 each_falcon = pytest.mark.parametrize(
@@ -69,7 +75,25 @@ def test_ml_kem_agrees_with_another_implementation(kem: Kem) -> None:
     assert rejected != their_secret
 
 
-@each_kem
+def test_mlkem768_p256_agrees_with_another_implementation() -> None:
+    kem = ML_KEM_768_P256
+    theirs = mlkem768_p256.PrivateKey.from_seed(seed_of(kem))
+    public_key = primitives.public_key(kem, seed_of(kem))
+    assert public_key == theirs.public
+    ciphertext, secret = primitives.encapsulate(kem, public_key)
+    assert theirs.decapsulate(ciphertext) == secret
+    suite = (kem, Kdf.SHAKE256, Aead.AES_256_GCM)
+    sealed = mlkem768_p256.seal(public_key, b"payload", b"info", b"aad")
+    enc, ciphertext = sealed[:1153], sealed[1153:]
+    opened = {"seed": seed_of(kem), "info": b"info", "ciphertext": ciphertext}
+    assert primitives.hpke_open(suite, enc=enc, aad=b"aad", **opened) == b"payload"
+    with pytest.raises(AuthenticationError):
+        primitives.hpke_open(suite, enc=enc, aad=b"other", **opened)
+
+
+@pytest.mark.parametrize(
+    "kem", [kem for kem in KEMS if kem != ML_KEM_768_P256], ids=lambda kem: kem.name
+)
 @pytest.mark.parametrize("kdf", list(Kdf), ids=lambda kdf: kdf.name)
 @pytest.mark.parametrize("aead", list(Aead), ids=lambda aead: aead.name)
 def test_hpke_agrees_with_another_implementation(kem: Kem, kdf: Kdf, aead: Aead) -> None:
@@ -77,7 +101,7 @@ def test_hpke_agrees_with_another_implementation(kem: Kem, kdf: Kdf, aead: Aead)
     suite = (kem, kdf, aead)
     theirs = their_suite(suite)
     seed = seed_of(kem)
-    key = their_key(kem, seed)
+    key: Any = their_key(kem, seed)
     info, aad, payload = b"info", b"aad", b"payload"
     enc, ciphertext = primitives.hpke_seal(
         suite, primitives.public_key(kem, seed), info=info, aad=aad, plaintext=payload
@@ -110,23 +134,47 @@ def test_hpke_agrees_with_another_implementation(kem: Kem, kdf: Kdf, aead: Aead)
         primitives.hpke_open(other_suite, seed, enc, info=info, aad=aad, ciphertext=ciphertext)
 
 
-def test_ml_dsa_agrees_with_another_implementation() -> None:
-    theirs = mldsa.MLDSA87PrivateKey.generate()
+@pytest.mark.parametrize(
+    ("sig", "kind", "public_kind"),
+    [
+        (ML_DSA_65, mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey),
+        (ML_DSA_87, mldsa.MLDSA87PrivateKey, mldsa.MLDSA87PublicKey),
+    ],
+    ids=["ML-DSA-65", "ML-DSA-87"],
+)
+def test_ml_dsa_agrees_with_another_implementation(sig: Sig, kind: Any, public_kind: Any) -> None:
+    theirs = kind.generate()
     public_key = theirs.public_key().public_bytes_raw()
     signature = theirs.sign(b"message")
-    assert primitives.verify(ML_DSA_87, public_key, b"message", signature)
-    assert not primitives.verify(ML_DSA_87, public_key, b"other", signature)
+    assert primitives.verify(sig, public_key, b"message", signature)
+    assert not primitives.verify(sig, public_key, b"other", signature)
     with_context = theirs.sign(b"message", b"context")
-    assert not primitives.verify(ML_DSA_87, public_key, b"message", with_context)
+    assert not primitives.verify(sig, public_key, b"message", with_context)
 
-    ours = SigPrivateKey.generate(ML_DSA_87.id)
+    ours = SigPrivateKey.generate(sig.id)
     signature = ours.sign(b"message")
-    their_public = mldsa.MLDSA87PublicKey.from_public_bytes(ours.public_key)
+    their_public = public_kind.from_public_bytes(ours.public_key)
     their_public.verify(signature, b"message")
     with pytest.raises(InvalidSignature):
         their_public.verify(signature, b"other")
     with pytest.raises(InvalidSignature):
         their_public.verify(flipped(signature, 0), b"message")
+
+
+def test_falcon_and_ecdsa_agree_with_other_implementations() -> None:
+    sig = FALCON_512_ECDSA_P256
+    public_key, sign = mlkem768_p256.composite_key()
+    signature = sign(b"message")
+    assert (len(public_key), len(signature)) == (sig.public_key_size, sig.signature_size)
+    assert primitives.verify(sig, public_key, b"message", signature)
+    assert not primitives.verify(sig, public_key, b"other", signature)
+    for at in (50, 700):
+        assert not primitives.verify(sig, public_key, b"message", flipped(signature, at))
+
+    ours = SigPrivateKey.generate(sig.id)
+    signature = ours.sign(b"message")
+    assert mlkem768_p256.composite_verify(ours.public_key, b"message", signature)
+    assert not mlkem768_p256.composite_verify(ours.public_key, b"other", signature)
 
 
 @each_falcon

@@ -9,6 +9,7 @@ from pqc_iiot.errors import InvalidInputError
 from pqc_iiot.primitives import (
     ML_DSA_87,
     ML_KEM_768,
+    ML_KEM_768_P256,
     ML_KEM_768_X25519,
     ML_KEM_1024,
     ML_KEM_1024_P384,
@@ -18,7 +19,7 @@ from pqc_iiot.primitives import (
 from pqc_iiot.suites import Kem
 from published import load, wycheproof
 
-KEMS = [ML_KEM_768, ML_KEM_1024, ML_KEM_768_X25519, ML_KEM_1024_P384]
+KEMS = [ML_KEM_768, ML_KEM_1024, ML_KEM_768_X25519, ML_KEM_768_P256, ML_KEM_1024_P384]
 
 
 @pytest.mark.parametrize(("kem", "size"), [(ML_KEM_768, 768), (ML_KEM_1024, 1024)])
@@ -104,4 +105,4 @@ def test_hpke_pq() -> None:
         )
         assert plaintext.hex() == first["pt"]
         opened += 1
-    assert opened == 5
+    assert opened == 7

@@ -63,7 +63,7 @@ def test_what_it_claims() -> None:
     assert all(capability.evidence for capability in provider.capabilities())
 
 
-@pytest.mark.parametrize("uri", ["", "software", "tpm:", "soft:", ":", "software:plain", "x:y:z"])
+@pytest.mark.parametrize("uri", ["", "software", "tpm", "soft:", ":", "software:plain", "x:y:z"])
 def test_unknown_providers(uri: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         open_provider(uri)

@@ -19,6 +19,8 @@ ALL = list(SUITES.values())
         (3, 0x0041, -65601, 1088, 666),
         (4, 0x0042, -65601, 1568, 666),
         (5, 0x0042, -50, 1568, 4627),
+        (6, 0x0050, -65603, 1153, 730),
+        (7, 0x0041, -49, 1088, 3309),
     ],
 )
 def test_the_numbers_on_the_wire(
@@ -50,11 +52,12 @@ def test_policies_name_known_suites_only() -> None:
     assert all(allowed <= set(SUITES) for allowed in SUITE_POLICIES.values())
     assert SUITE_POLICIES["cnsa2"] == {5}
     assert SUITE_POLICIES["all"] == set(SUITES)
-    assert all("-" in SUITES[n].kem.name for n in SUITE_POLICIES["hybrid"])
+    hybrid = {suite.id for suite in ALL if suite.kem.name.startswith("MLKEM")}
+    assert SUITE_POLICIES["hybrid"] == hybrid == {1, 2, 6}
 
 
-@pytest.mark.parametrize("suite_id", [0, 6, 255, -1])
+@pytest.mark.parametrize("suite_id", [0, 8, 255, -1])
 def test_an_unknown_suite_is_refused_with_the_known_ones(suite_id: int) -> None:
     with pytest.raises(PolicyError, match=f"suite {suite_id} ") as caught:
         get_suite(suite_id)
-    assert "1, 2, 3, 4, 5" in caught.value.hint
+    assert "1, 2, 3, 4, 5, 6, 7" in caught.value.hint

@@ -22,7 +22,7 @@ from pqc_iiot.providers import Custody, KeySet, open_provider
 from pqc_iiot.suites import SUITES, Suite, get_suite
 
 FILE = Path(__file__).with_name("envelope.json")
-SEED_SIZES = {0x0041: 64, 0x0042: 64, 0x0051: 32, 0x647A: 32}
+SEED_SIZES = {0x0041: 64, 0x0042: 64, 0x0050: 32, 0x0051: 32, 0x647A: 32}
 Case = dict[str, object]
 
 _provider = open_provider("software:insecure-plaintext-keys")
@@ -31,7 +31,7 @@ _provider = open_provider("software:insecure-plaintext-keys")
 class SeededKeys(KeySet):
     """A KEM key from a seed, beside a signature key of this run."""
 
-    custody = Custody.SOFTWARE
+    kem_custody = sig_custody = Custody.SOFTWARE
 
     def __init__(self, suite: Suite, label: str) -> None:
         self.suite = suite

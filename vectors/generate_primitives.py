@@ -18,9 +18,12 @@ from pqc_iiot._core import SigPrivateKey
 from pqc_iiot.errors import PqcIiotError
 from pqc_iiot.primitives import (
     FALCON_512,
+    FALCON_512_ECDSA_P256,
     FALCON_1024,
+    ML_DSA_65,
     ML_DSA_87,
     ML_KEM_768,
+    ML_KEM_768_P256,
     ML_KEM_768_X25519,
     ML_KEM_1024,
     ML_KEM_1024_P384,
@@ -33,8 +36,10 @@ SEEDS = {
     ML_KEM_768: bytes(range(64)),
     ML_KEM_1024: bytes(range(64, 128)),
     ML_KEM_768_X25519: bytes(range(128, 160)),
+    ML_KEM_768_P256: bytes(range(192, 224)),
     ML_KEM_1024_P384: bytes(range(160, 192)),
 }
+SIGNATURES = (FALCON_512, FALCON_1024, FALCON_512_ECDSA_P256, ML_DSA_65, ML_DSA_87)
 MESSAGE = b"line1/temperature 21.5"
 
 Case = dict[str, object]
@@ -62,6 +67,8 @@ def bad_points(kem: Kem, encoded: bytes) -> Iterator[tuple[str, bytes]]:
     """A hybrid's public key or ciphertext with a classical half that must be refused."""
     if kem == ML_KEM_768_X25519:
         yield "X25519 point of small order", encoded[:-32] + bytes(32)
+    if kem == ML_KEM_768_P256:
+        yield "P-256 point off the curve", flipped(encoded, -1)
     if kem == ML_KEM_1024_P384:
         yield "P-384 point off the curve", flipped(encoded, -1)
 
@@ -141,6 +148,17 @@ def ml_dsa_changes(key: SigPrivateKey) -> Iterator[tuple[str, bytes]]:
     yield "changed hint", flipped(signature, -1)
 
 
+def composite_changes(key: SigPrivateKey) -> Iterator[tuple[str, bytes]]:
+    """What must not verify, by the halves of a signature."""
+    signature, other = key.sign(MESSAGE), key.sign(b"another message")
+    yield "changed Falcon half", flipped(signature, 50)
+    yield "changed ECDSA half", flipped(signature, -1)
+    yield "Falcon half of another message", other[:666] + signature[666:]
+    yield "ECDSA half of another message", signature[:666] + other[666:]
+    yield "no Falcon half", bytes(666) + signature[666:]
+    yield "no ECDSA half", signature[:666] + bytes(64)
+
+
 def signature_cases(sig: Sig) -> Case:
     """Signatures that verify, and those that must not."""
     key, other = SigPrivateKey.generate(sig.id), SigPrivateKey.generate(sig.id)
@@ -152,8 +170,10 @@ def signature_cases(sig: Sig) -> Case:
         ("another key", MESSAGE, other.sign(MESSAGE)),
         ("too short", MESSAGE, signature[:-1]),
     ]
-    if sig == ML_DSA_87:
+    if sig in (ML_DSA_65, ML_DSA_87):
         changes = ml_dsa_changes(key)
+    elif sig == FALCON_512_ECDSA_P256:
+        changes = composite_changes(key)
     else:
         changes = falcon_changes(key, 512 if sig == FALCON_512 else 1024)
     signatures += [(comment, MESSAGE, changed) for comment, changed in changes]
@@ -221,7 +241,7 @@ def main() -> None:
     """Writes the files beside this one."""
     files = {
         "kem.json": [kem_cases(kem, seed) for kem, seed in SEEDS.items()],
-        "signatures.json": [signature_cases(sig) for sig in (FALCON_512, FALCON_1024, ML_DSA_87)],
+        "signatures.json": [signature_cases(sig) for sig in SIGNATURES],
         "hpke.json": [hpke_cases(kem, seed) for kem, seed in SEEDS.items()],
     }
     for name, groups in files.items():

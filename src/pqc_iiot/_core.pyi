@@ -7,6 +7,7 @@ numbers of their registries: KEMs, KDFs and AEADs by HPKE's, signatures by COSE'
 |---|---|---|---|---|
 | ML-KEM-768 | 0x0041 | 64 | 1184 | 1088 |
 | ML-KEM-1024 | 0x0042 | 64 | 1568 | 1568 |
+| MLKEM768-P256 | 0x0050 | 32 | 1249 | 1153 |
 | MLKEM1024-P384 | 0x0051 | 32 | 1665 | 1665 |
 | MLKEM768-X25519 | 0x647a | 32 | 1216 | 1120 |
 
@@ -14,6 +15,8 @@ numbers of their registries: KEMs, KDFs and AEADs by HPKE's, signatures by COSE'
 |---|---|---|---|
 | Falcon-512 (round 3, padded) | -65601 | 897 | 666 |
 | Falcon-1024 (round 3, padded) | -65602 | 1793 | 1280 |
+| Falcon-512 and ECDSA-P256, both | -65603 | 962 | 730 |
+| ML-DSA-65 | -49 | 1952 | 3309 |
 | ML-DSA-87 | -50 | 2592 | 4627 |
 
 Every function and method may raise `pqc_iiot.errors.SelfTestError` (see `self_test`)
@@ -36,7 +39,10 @@ __all__ = [
     "Session",
     "SigPrivateKey",
     "SigPublicKey",
+    "SplitKemPrivateKey",
     "argon2id",
+    "composite_message",
+    "ecdsa_verify",
     "envelope_aad",
     "envelope_frame",
     "envelope_plaintext",
@@ -44,6 +50,7 @@ __all__ = [
     "envelope_to_be_signed",
     "fail_closed",
     "hpke_open",
+    "hpke_open_with",
     "hpke_seal",
     "kem_decapsulate",
     "kem_encapsulate",
@@ -70,7 +77,7 @@ class HandshakeInitiator:
     ) -> HandshakeInitiator:
         """Make an ephemeral key and message 1.
 
-        `suite` is the EDHOC cipher suite's number (-24 to -28), `c_i` the 4-byte id of this
+        `suite` is the EDHOC cipher suite's number (-24 to -30), `c_i` the 4-byte id of this
         side's session; `own` and `peer` are ID_CRED_x (a COSE header map) and CRED_x (one
         CBOR item), encoded. Raises `InvalidInputError` for another suite or length.
         """
@@ -159,6 +166,19 @@ class Secret:
 
         Raises `InvalidInputError` if the secret is empty or longer than `limit`, and
         `ProviderError` if the descriptor cannot be read.
+        """
+
+    @staticmethod
+    def take(buffer: object) -> Secret:
+        """Move a secret that native code left in `buffer` into locked memory.
+
+        1 to 4096 bytes are copied and the buffer is wiped in place, also where this raises
+        for their length. Any writable buffer will do (a `memoryview`, cffi's `buffer`); of a
+        `bytes` object the caller must have made it just now and hold the only reference.
+        Best effort: copies that the library below left elsewhere are not found.
+
+        Raises `InvalidInputError` for another length, a buffer that cannot be written, or
+        `bytes` that others hold or that are shorter than 2.
         """
 
     def __len__(self) -> int: ...
@@ -265,6 +285,47 @@ class KemPublicKey:
         KDFs of draft-ietf-hpke-hpke and the KEMs of draft-ietf-hpke-pq. Raises
         `InvalidInputError` for a longer `info`, or a key whose X25519 half is a point
         of small order.
+        """
+
+@final
+class SplitKemPrivateKey:
+    """A hybrid KEM private key in two places; no `bytes()`, no copy, no pickle.
+
+    The ML-KEM half is a handle here; the classical half is in a device that computes ECDH
+    and gives its result away. The only `kem_id` so far is MLKEM768-P256 (0x0050).
+    """
+
+    def __new__(
+        cls, kem_id: int, post_quantum: KemPrivateKey, classical_public_key: bytes
+    ) -> SplitKemPrivateKey:
+        """Join an ML-KEM-768 key and the device's public point (65 bytes, uncompressed).
+
+        Raises `InvalidInputError` for another KEM on either side or a point off the curve.
+        """
+
+    @property
+    def kem_id(self) -> int:
+        """HPKE's KEM identifier."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The encoded public key of both halves (see the module's table)."""
+
+    def classical_share_point(self, enc: bytes) -> bytes:
+        """Give the point in `enc` (65 bytes, uncompressed) that the device needs.
+
+        Raises `AuthenticationError` if it is not on the curve, so that no device ever sees
+        it, and `InvalidInputError` if `enc` has another length.
+        """
+
+    def hpke_open_shared(
+        self, enc: bytes, info: bytes, aad: bytes, ciphertext: bytes, share: Secret
+    ) -> bytes:
+        """Open as `KemPrivateKey.hpke_open` does, with the device's half of the secret.
+
+        `share` is the x-coordinate that ECDH gave for `classical_share_point(enc)`: 32
+        bytes, with leading zeros. A wrong one opens nothing. Raises as `hpke_open`, and
+        `InvalidInputError` for another length of `share`.
         """
 
 @final
@@ -383,6 +444,21 @@ class SigPublicKey:
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether `signature` is one of `message` by this key; any bytes will do."""
 
+def composite_message(message: bytes) -> bytes:
+    """Give what both halves of Falcon-512 and ECDSA-P256 (-65603) sign for `message`.
+
+    140 bytes: Prefix, label, an empty context and SHA-512 of the message, as in
+    draft-ietf-lamps-pq-composite-sigs section 3. ECDSA hashes it with SHA-256, and its half
+    of the signature is r || s. Falcon's half (666 bytes) comes first.
+    """
+
+def ecdsa_verify(point: bytes, message: bytes, signature: bytes) -> bool:
+    """Tell whether `signature` (r || s, 64 bytes) is one of `message` by a P-256 key.
+
+    ECDSA with SHA-256 (FIPS 186-5) by the key with this uncompressed point (65 bytes). Any
+    bytes will do: those that are no point verify nothing.
+    """
+
 def argon2id(passphrase: Secret, salt: bytes, memory_kib: int, passes: int, lanes: int) -> Secret:
     """Make a 32-byte key from a passphrase: Argon2id version 1.3 (RFC 9106).
 
@@ -434,6 +510,16 @@ def hpke_open(
 
     Raises `AuthenticationError` if anything differs from what was sealed, and
     `InvalidInputError` for an unknown number or a wrong length of `seed` or `enc`.
+    """
+
+def hpke_open_with(
+    kem_id: int, shared_secret: Secret, enc: bytes, info: bytes, aad: bytes, ciphertext: bytes
+) -> bytes:
+    """Open as `KemPrivateKey.hpke_open` does, where a token decapsulated `enc`.
+
+    `shared_secret` is the KEM's, 32 bytes. Raises `AuthenticationError` if anything differs
+    from what was sealed (also when it is the secret of another `enc`), and
+    `InvalidInputError` for an unknown `kem_id` or a wrong length of either.
     """
 
 def self_test() -> None:

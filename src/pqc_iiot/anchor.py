@@ -3,7 +3,7 @@
 It holds how often the state was opened or closed (`epoch`) and the upper edge of the
 sequence numbers given out (`edge`). The store is always written first, so a store that is
 behind its anchor was put back. Where both were put back together only a counter in
-hardware can tell.
+hardware can tell (`counted`).
 """
 
 from __future__ import annotations

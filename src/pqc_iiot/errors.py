@@ -157,9 +157,16 @@ class StateRollbackError(StateError):
 
 
 class ProviderError(PqcIiotError):
-    """A security provider (software, TPM, PKCS#11) could not do what was asked."""
+    """A security provider (software, TPM, PKCS#11) could not do what was asked.
+
+    `native` is the hardware's own code for it, such as `0x921` or `CKR_PIN_LOCKED`.
+    """
 
     code = "provider"
+
+    def __init__(self, message: str, *, hint: str = "", peer: str = "", native: str = "") -> None:
+        super().__init__(message, hint=hint, peer=peer)
+        self.native = native
 
 
 class WrongPassphraseError(ProviderError):
@@ -172,3 +179,82 @@ class SelfTestError(ProviderError):
     """A power-on self-test failed: every operation is refused from now on."""
 
     code = "self_test_failed"
+
+
+class MissingExtraError(ProviderError):
+    """The provider's own libraries are not installed."""
+
+    code = "missing_extra"
+
+
+class UnavailableError(ProviderError):
+    """The device, its service or the token is not there now; trying later may help."""
+
+    code = "provider_unavailable"
+
+
+class BusyError(ProviderError):
+    """The device is at work or out of room for now; trying again at once may help."""
+
+    code = "provider_busy"
+
+
+class AuthFailedError(ProviderError):
+    """The PIN or authorisation given is not the one; never tried twice by us."""
+
+    code = "provider_auth_failed"
+
+
+class LockedOutError(ProviderError):
+    """The device refuses every authorisation until it is unlocked."""
+
+    code = "provider_locked_out"
+
+
+class PolicyMismatchError(ProviderError):
+    """The machine is not in the state (PCRs) that the keys were sealed to."""
+
+    code = "provider_policy_mismatch"
+
+
+class IntegrityFailedError(ProviderError):
+    """A stored blob is not this device's, or was changed."""
+
+    code = "provider_integrity_failed"
+
+
+class ProviderInputError(ProviderError):
+    """The device refused an argument: a length, a point, a handle."""
+
+    code = "provider_invalid_input"
+
+
+class KeyNotFoundError(ProviderError):
+    """A key, token or counter that this device's state names is not in the hardware."""
+
+    code = "key_not_found"
+
+
+class NotSupportedError(ProviderError):
+    """The hardware cannot do this; `provider test` shows what it can."""
+
+    code = "not_supported"
+
+
+class CustodyTooLowError(ProviderError, PolicyError):
+    """The keys cannot be held, or are not held, in the custody that is demanded."""
+
+    code = "custody_too_low"
+
+
+class CounterRollbackError(ProviderError, StateRollbackError):
+    """The hardware counter says that the state is an older copy, or the counter is gone
+    back or another one."""
+
+    code = "counter_rollback"
+
+
+class ForkedProcessError(ProviderError):
+    """This process is a fork of the one that opened the hardware."""
+
+    code = "forked_process"

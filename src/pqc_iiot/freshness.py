@@ -1,7 +1,8 @@
 """Sequence numbers: never given out twice, never accepted twice.
 
 Out: numbers come from blocks whose upper edge is durable, in the store and then in the
-anchor, before the first number of the block is used; a crash skips numbers.
+anchor, before the first number of the block is used, and a counter in hardware has moved,
+where there is one; a crash skips numbers.
 In: the last number seen from each key set is durable before its message is delivered. A
 number at or below it is refused: quietly where it is the identical frame again, loudly
 where it is another. It is durable in the store, or already in the journal together with its
@@ -14,9 +15,11 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from . import cose
+from . import cose, counted
 from .anchor import Anchor, Mark
+from .counted import Count
 from .errors import DuplicateError, ReplayError, StateError, StateTamperedError
+from .providers import Counter
 from .store import META, SEEN, Row, Store
 
 MAX_SEQUENCE = (1 << 62) - 1
@@ -57,11 +60,20 @@ class _Seen:
 class Freshness:
     """The numbers of one device. Not thread-safe: the node takes turns."""
 
-    def __init__(self, store: Store, anchor: Anchor | None, *, block: int = 1024) -> None:
-        self._store, self._anchor, self._block = store, anchor, block
-        self._mark = self._load_mark()
+    def __init__(
+        self,
+        store: Store,
+        anchor: Anchor | None,
+        counter: Counter | None = None,
+        *,
+        block: int = 1024,
+    ) -> None:
+        self._store, self._anchor, self._counter = store, anchor, counter
+        self._block = block
+        self._mark, stored = self._load_mark()
         if anchor:
             anchor.check(self._mark)
+        self._count = counted.check(counter, stored)
         self._next = self._mark.edge + 1
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self._staged: dict[bytes, _Seen] = {}
@@ -70,29 +82,41 @@ class Freshness:
         self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
 
     @staticmethod
-    def initialise(store: Store, anchor: Anchor | None, edge: int = 0) -> None:
+    def initialise(
+        store: Store, anchor: Anchor | None, counter: Counter | None = None, edge: int = 0
+    ) -> None:
         """The first mark of a new device, whose numbers start above `edge`."""
         with store.transaction():
-            store.put(META, Row(_MARK, cose.dumps([0, edge])))
+            store.put(META, _mark_row(Mark(0, edge), counted.start(counter)))
         if anchor:
             anchor.write(Mark(0, edge))
 
-    def _load_mark(self) -> Mark:
+    def _load_mark(self) -> tuple[Mark, Count]:
         row = self._store.get(META, _MARK)
-        match row and cose.loads(row.value, 64, "the mark", StateTamperedError):
+        match row and cose.loads(row.value, 128, "the mark", StateTamperedError):
             case [int(epoch), int(edge)]:
-                return Mark(epoch, edge)
+                return Mark(epoch, edge), Count()
+            case [int(epoch), int(edge), int(count), bytes(name)]:
+                return Mark(epoch, edge), Count(count, name)
         raise StateError(
             "the sequence numbers' state is missing",
             hint="put the state file back, or make new keys with: pqc-iiot recover",
         )
 
     def _advance(self, mark: Mark) -> None:
+        count = self._count.next()
         with self._store.transaction():
-            self._store.put(META, Row(_MARK, cose.dumps([mark.epoch, mark.edge])))
+            self._store.put(META, _mark_row(mark, count))
         if self._anchor:
             self._anchor.write(mark)
-        self._mark = mark
+        counted.reach(self._counter, count)
+        self._mark, self._count = mark, count
+
+    def outdate(self) -> None:
+        """Makes every copy of the store that was made before now too old, where a counter
+        in hardware can tell: called when trust was taken back."""
+        if self._counter:
+            self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
 
     # Out
 
@@ -219,6 +243,11 @@ class Freshness:
         self._store.put(SEEN, Row(sender, cose.dumps([seen.first, seen.last, recent])))
 
     @property
+    def rollback_protected(self) -> bool:
+        """Whether a counter in hardware would tell that the whole folder was put back."""
+        return self._counter is not None
+
+    @property
     def mark(self) -> Mark:
         """Epoch, and the upper edge of the numbers given out."""
         return self._mark
@@ -227,6 +256,11 @@ class Freshness:
         """A clean end: a copy of the store made before it is too old from here on."""
         self.commit()
         self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
+
+
+def _mark_row(mark: Mark, count: Count) -> Row:
+    kept = [count.value, count.name] if count.name else []
+    return Row(_MARK, cose.dumps([mark.epoch, mark.edge, *kept]))
 
 
 def _parse_seen(value: bytes) -> _Seen:

@@ -7,6 +7,7 @@ file itself, the store's rows and the anchor are authenticated.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from .providers import (
     SigningKey,
     open_provider,
 )
-from .suites import Suite, get_suite
+from .suites import Suite
 
 IDENTITY_FILE = "identity"
 BUNDLE_FILE = "bundle"
@@ -40,7 +41,6 @@ BUNDLE_FILE = "bundle"
 
 _VERSION = 1
 _MAX_SIZE = 131072
-_STORAGE = b"storage key"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,11 @@ class Identity:
     ) -> Identity:
         """Makes a new identity and writes it. `PolicyError` below `custody`."""
         identity = cls.make(name, suite, uri, passphrase, custody, serial)
-        identity.write(folder)
+        try:
+            identity.write(folder)
+        except BaseException:
+            _undo(identity.provider)
+            raise
         return identity
 
     @classmethod
@@ -96,12 +100,16 @@ class Identity:
         `PolicyError` below `custody`."""
         check_name(name)
         provider = open_provider(uri, None, passphrase)
-        provider.require(suite, custody)
-        storage_key = Secret.random(32)
-        keys, blob = provider.generate(suite)
-        own = OwnKeys(keys, make_bundle(name, keys, serial, previous), blob)
-        sealed = provider.seal(_STORAGE, storage_key)
-        return cls(uri, provider, storage_key, sealed, own)
+        try:
+            provider.require(suite, custody)
+            storage_key = Secret.random(32)
+            keys, blob = provider.generate(suite)
+            own = OwnKeys(keys, make_bundle(name, keys, serial, previous), blob)
+            sealed = provider.seal(_purpose(name, provider), storage_key)
+            return cls(uri, provider, storage_key, sealed, own)
+        except BaseException:
+            _undo(provider)
+            raise
 
     @classmethod
     def load(cls, folder: StateFolder, passphrase: PassphraseSource | None) -> Identity:
@@ -139,11 +147,19 @@ class Identity:
                 )
             case _:
                 raise _tampered()
+        bundles = [_stored_bundle(entry) for entry in stored]
         provider = open_provider(uri, header, passphrase)
-        storage_key = provider.unseal(_STORAGE, sealed)
-        if not storage_key.verify_mac(b"identity" + value, mac):
-            raise _tampered()
-        own = [_load_keys(provider, entry) for entry in stored]
+        try:
+            storage_key = provider.unseal(_purpose(bundles[0].name, provider), sealed)
+            if not storage_key.verify_mac(b"identity" + value, mac):
+                raise _tampered()
+            own = [
+                _load_keys(provider, bundle, entry)
+                for bundle, entry in zip(bundles, stored, strict=True)
+            ]
+        except BaseException:
+            provider.close()
+            raise
         if _public_copy(folder) != own[0].bundle.encoded:
             # Changed from outside, or `write` was interrupted.
             folder.write(BUNDLE_FILE, own[0].bundle.encoded)
@@ -179,6 +195,13 @@ class Identity:
         """The same device without the keys before the last rotation; not yet written."""
         return self._changed(self.current, None)
 
+    def discard(self, own: OwnKeys | None) -> None:
+        """Lets the hardware forget keys that are no longer in the identity file. Where it
+        cannot now, they stay in it, unused."""
+        if own is not None:
+            with contextlib.suppress(ProviderError):
+                self.provider.discard(own.bundle.suite, own.blob)
+
     def _changed(self, current: OwnKeys, previous: OwnKeys | None) -> Identity:
         generation = self.generation + 1
         return replace(self, current=current, previous=previous, generation=generation)
@@ -208,6 +231,13 @@ class Identity:
     def close(self) -> None:
         """Lets go of the provider; the keys go with the last reference to them."""
         self.provider.close()
+
+
+def _undo(provider: SecurityProvider) -> None:
+    """Leaves nothing behind of a device that never was."""
+    with contextlib.suppress(ProviderError):
+        provider.erase()
+    provider.close()
 
 
 def note_key(bundle: Bundle) -> NoteKey:
@@ -252,14 +282,27 @@ def public_bundle(path: str | os.PathLike[str]) -> Bundle:
         ) from cause
 
 
-def _load_keys(provider: SecurityProvider, entry: object) -> OwnKeys:
+def _purpose(name: str, provider: SecurityProvider) -> bytes:
+    """What the storage key is sealed to: this device's name, and the counter that its store
+    is kept with."""
+    counter = provider.counter()
+    return cose.dumps(["storage key", name, counter.name if counter else b""])
+
+
+def _stored_bundle(entry: object) -> Bundle:
     match entry:
-        case [bytes(encoded), bytes(blob)]:
+        case [bytes(encoded), bytes()]:
             try:
-                bundle = parse_bundle(encoded)
-                keys = provider.load(get_suite(bundle.suite.id), blob)
+                return parse_bundle(encoded)
             except (InvalidBundleError, PolicyError) as cause:
                 raise _tampered() from cause
+    raise _tampered()
+
+
+def _load_keys(provider: SecurityProvider, bundle: Bundle, entry: object) -> OwnKeys:
+    match entry:
+        case [bytes(), bytes(blob)]:
+            keys = provider.load(bundle.suite, blob)
             if (keys.kem_public_key, keys.sig_public_key) != (
                 bundle.kem_public_key,
                 bundle.sig_public_key,

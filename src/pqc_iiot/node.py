@@ -23,6 +23,7 @@ from .backup import make_backup, restore_backup
 from .bundle import Bundle
 from .errors import (
     InvalidInputError,
+    NotSupportedError,
     PqcIiotError,
     ReplayError,
     StateError,
@@ -49,7 +50,7 @@ from .state import (
     rotate_keys,
     store_policy,
 )
-from .status import Status, status_of
+from .status import HeldKey, Status, held_keys, status_of
 from .suites import DEFAULT_SUITE
 from .trail import require_log
 from .witness import Witness
@@ -89,6 +90,7 @@ class Node:
             self._lock,
             self._check_usable,
             self.sessions.refresh,
+            self._freshness.outdate,
         )
         self.inbox = Inbox(self._usable_state, self._lock)
         self.outbox = Outbox(self._usable_state, self._lock, self.seal, self._refused)
@@ -313,6 +315,7 @@ class Node:
         with self._lock:
             store_policy(self._usable_state(), policy)
             self.sessions.refresh()
+            self._freshness.outdate()
 
     def rotate(self, suite: int | None = None) -> Bundle:
         """New keys, signed by the current ones: the bundle to announce to peers.
@@ -324,6 +327,7 @@ class Node:
         with self._lock:
             self._state = rotate_keys(self._usable_state(), suite)
             self._reception.identity = self._state.identity
+            self._freshness.outdate()
             return self._reception.identity.current.bundle
 
     def retire(self) -> None:
@@ -331,6 +335,7 @@ class Node:
         with self._lock:
             self._state = retire_keys(self._usable_state())
             self._reception.identity = self._state.identity
+            self._freshness.outdate()
 
     def backup(self, passphrase: PassphraseSource) -> bytes:
         """Identity, policy and allow-list, encrypted under a passphrase of their own, for
@@ -350,6 +355,28 @@ class Node:
         self._check_usable()
         with self._lock:
             return status_of(self._usable_state(), self.sessions.status())
+
+    def held_keys(self) -> tuple[HeldKey, ...]:
+        """How each private key is held, with the evidence: runs the hardware to find out."""
+        with self._lock:
+            return held_keys(self._usable_state())
+
+    def quote(self, nonce: bytes) -> bytes:
+        """Evidence for a verifier on another machine: the hardware's state, signed inside
+        it, over the verifier's `nonce` (8 to 64 bytes, used once) and this device's
+        fingerprint; with the bundle. `NotSupportedError` where the hardware cannot."""
+        from .providers.evidence import encode_evidence, quote_nonce
+
+        with self._lock:
+            identity = self._usable_state().identity
+            bundle = identity.current.bundle
+            evidence = identity.provider.quote(quote_nonce(nonce, bundle.fingerprint))
+        if evidence is None:
+            raise NotSupportedError(
+                f"{identity.provider.scheme}: cannot state anything of itself",
+                hint="a TPM can: pqc-iiot init --provider tpm:",
+            )
+        return encode_evidence(evidence, bundle.encoded)
 
     def mqtt(self, url: str, **options: str | int | bool) -> Bus:
         """An MQTT connection for this device, to be used as an asynchronous context

@@ -24,9 +24,11 @@ class Peers:
         lock: threading.RLock,
         check_usable: Callable[[], None],
         changed: Callable[[], None],
+        outdate: Callable[[], None],
     ) -> None:
         self._keystore, self._refused = keystore, refused
         self._lock, self._check_usable, self._changed = lock, check_usable, changed
+        self._outdate = outdate
 
     def add(self, bundle: bytes | Bundle, *, transport: str = "") -> Peer | None:
         """Takes in a bundle (encoded: at most 16,384 bytes).
@@ -57,7 +59,10 @@ class Peers:
     def revoke(self, what: str) -> tuple[Peer, ...]:
         """Refuses a peer at once, in both directions, and ends its sessions: its key sets,
         now revoked."""
-        return self._logged(lambda: tuple(self._keystore.revoke(what)), {})
+        peers = self._logged(lambda: tuple(self._keystore.revoke(what)), {})
+        with self._lock:
+            self._outdate()
+        return peers
 
     def get(self, what: str) -> Peer:
         """A peer in any state, by name or fingerprint; `UnknownPeerError` otherwise."""

@@ -16,6 +16,7 @@ Algorithms are rows of `pqc_iiot.suites`; sizes are in bytes.
 | `ML_KEM_768` | FIPS 203 | 64 (`d || z`) | 1184 | 1088 |
 | `ML_KEM_1024` | FIPS 203 | 64 (`d || z`) | 1568 | 1568 |
 | `ML_KEM_768_X25519` | X-Wing | 32 | 1216 | 1120 |
+| `ML_KEM_768_P256` | draft-ietf-hpke-pq | 32 | 1249 | 1153 |
 | `ML_KEM_1024_P384` | draft-ietf-hpke-pq | 32 | 1665 | 1665 |
 
 Every shared secret has 32 bytes.
@@ -24,6 +25,8 @@ Every shared secret has 32 bytes.
 |---|---|---|---|
 | `FALCON_512` | Falcon, NIST round 3, padded | 897 | 666 |
 | `FALCON_1024` | Falcon, NIST round 3, padded | 1793 | 1280 |
+| `FALCON_512_ECDSA_P256` | both, as in draft-ietf-lamps-pq-composite-sigs | 962 | 730 |
+| `ML_DSA_65` | FIPS 204, pure, empty context | 1952 | 3309 |
 | `ML_DSA_87` | FIPS 204, pure, empty context | 2592 | 4627 |
 
 Sources: FIPS 203 and 204 (August 2024); Falcon's round-3 specification v1.2 (it is not
@@ -42,9 +45,12 @@ from enum import IntEnum
 from . import _core
 from .suites import (
     FALCON_512,
+    FALCON_512_ECDSA_P256,
     FALCON_1024,
+    ML_DSA_65,
     ML_DSA_87,
     ML_KEM_768,
+    ML_KEM_768_P256,
     ML_KEM_768_X25519,
     ML_KEM_1024,
     ML_KEM_1024_P384,
@@ -54,9 +60,12 @@ from .suites import (
 
 __all__ = [
     "FALCON_512",
+    "FALCON_512_ECDSA_P256",
     "FALCON_1024",
+    "ML_DSA_65",
     "ML_DSA_87",
     "ML_KEM_768",
+    "ML_KEM_768_P256",
     "ML_KEM_768_X25519",
     "ML_KEM_1024",
     "ML_KEM_1024_P384",

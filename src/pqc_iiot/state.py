@@ -15,7 +15,7 @@ from .audit import AuditLog
 from .audit.clock import clock_state
 from .bundle import Bundle
 from .errors import (
-    PolicyError,
+    CustodyTooLowError,
     PqcIiotError,
     StateError,
     StateRollbackError,
@@ -27,7 +27,7 @@ from .identity import Identity, OwnKeys, note_key, note_signer, public_name
 from .keystore import Keystore
 from .place import check_place
 from .policy import Policy
-from .providers import PassphraseSource
+from .providers import Counter, PassphraseSource
 from .queues import Queues
 from .store import META, Row, Store, open_store
 from .store.journal import Journal, segments
@@ -115,9 +115,10 @@ def create_state(
     with _closed_on_failure(folder), _open_log(folder, name) as (audit, _):
         run_self_test(audit)
         identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
-        emit_key_event(audit, "key_made", identity, operator=account())
-        store = _new_store(folder, identity, policy, store_url)
-        return _assemble(folder, audit, identity, store, store_url)
+        with _closed_on_failure(identity):
+            emit_key_event(audit, "key_made", identity, operator=account())
+            store = _new_store(folder, identity, policy, store_url)
+            return _assemble(folder, audit, identity, store, store_url)
 
 
 def load_state(
@@ -130,9 +131,10 @@ def load_state(
     with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
         run_self_test(audit)
         identity = Identity.load(folder, passphrase)
-        emit_key_event(audit, "key_loaded", identity)
-        store = _open_store(folder, identity, store_url, create=False)
-        return _assemble(folder, audit, identity, store, store_url, sinks)
+        with _closed_on_failure(identity):
+            emit_key_event(audit, "key_loaded", identity)
+            store = _open_store(folder, identity, store_url, create=False)
+            return _assemble(folder, audit, identity, store, store_url, sinks)
 
 
 def recover_state(
@@ -145,19 +147,19 @@ def recover_state(
     with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
         run_self_test(audit)
         old = Identity.load(folder, passphrase)
-        identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
-        # Without the old keys: what was seen under them is unknown.
-        identity = identity.retired()
-        policy = _surviving_policy(folder, old, store_url)
-        for segment in segments(folder.path):
-            folder.set_aside(segment.name)
-        for suffix in ("", "-wal", "-shm"):
-            folder.set_aside(STORE_FILE, suffix)
-        identity.write(folder)
-        store = _new_store(folder, identity, policy, store_url)
-        emit_key_event(audit, "key_made", identity, operator=account())
-        audit.emit("state_recovered", path=str(folder.path), operator=account())
-        return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
+        with _closed_on_failure(old):
+            identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
+            # Without the old keys: what was seen under them is unknown.
+            identity = identity.retired()
+            policy = _surviving_policy(folder, old, store_url)
+            _set_aside(folder)
+            identity.write(folder)
+            store = _new_store(folder, identity, policy, store_url)
+            identity.discard(old.current)
+            identity.discard(old.previous)
+            emit_key_event(audit, "key_made", identity, operator=account())
+            audit.emit("state_recovered", path=str(folder.path), operator=account())
+            return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
 
 
 def put_state(
@@ -202,11 +204,11 @@ def _enter(path: str | os.PathLike[str]) -> StateFolder:
 
 
 @contextlib.contextmanager
-def _closed_on_failure(folder: StateFolder) -> Iterator[None]:
+def _closed_on_failure(opened: StateFolder | Identity) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        folder.close()
+        opened.close()
         raise
 
 
@@ -231,6 +233,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     identity = old.rotated(suite, policy.min_custody)
     identity.write(state.folder)
     _store_generation(state.store, identity)
+    identity.discard(old.previous)
     predecessor = old.fingerprint.hex()
     emit_key_event(
         state.audit, "key_rotated", identity, predecessor=predecessor, operator=account()
@@ -243,9 +246,10 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
 
 def retire_keys(state: State) -> State:
     """The same state without the keys before the last rotation, written."""
-    identity = state.identity.retired()
+    retired, identity = state.identity.previous, state.identity.retired()
     identity.write(state.folder)
     _store_generation(state.store, identity)
+    identity.discard(retired)
     return replace(state, identity=identity)
 
 
@@ -265,7 +269,8 @@ def _new_store(
 ) -> Store:
     store = _open_store(folder, identity, url, create=True)
     try:
-        Freshness.initialise(store, _anchor(folder, identity, url), edge)
+        anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
+        Freshness.initialise(store, anchor, counter, edge)
         with store.transaction():
             store.put(META, Row(_POLICY, policy.encode()))
         _store_generation(store, identity)
@@ -290,6 +295,13 @@ def _surviving_policy(folder: StateFolder, identity: Identity, url: str) -> Poli
         store.close()
 
 
+def _set_aside(folder: StateFolder) -> None:
+    for segment in segments(folder.path):
+        folder.set_aside(segment.name)
+    for suffix in ("", "-wal", "-shm"):
+        folder.set_aside(STORE_FILE, suffix)
+
+
 def _assemble(
     folder: StateFolder,
     audit: AuditLog,
@@ -311,7 +323,8 @@ def _assemble(
         keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
         _check_place(folder, audit, identity, store, url)
         keystore.own_bundles = _own_bundles(identity)
-        freshness = Freshness(store, _anchor(folder, identity, url), block=policy.sequence_block)
+        anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
+        freshness = Freshness(store, anchor, counter, block=policy.sequence_block)
         queues = Queues(_journal(folder, identity, store, url), freshness)
     except BaseException:
         store.close()
@@ -342,6 +355,12 @@ def _journal(folder: StateFolder, identity: Identity, store: Store, url: str) ->
 def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
     # A store that keeps nothing has nothing to be behind of.
     return None if url == MEMORY else Anchor(folder, identity.derive(b"anchor"))
+
+
+def _counter(identity: Identity, url: str) -> Counter | None:
+    """The provider's, if it protects against what the anchor cannot."""
+    counter = None if url == MEMORY else identity.provider.counter()
+    return counter if counter and counter.rollback_protected else None
 
 
 def _store_generation(store: Store, identity: Identity) -> None:
@@ -406,7 +425,7 @@ def store_policy(state: State, policy: Policy) -> None:
 def _require_custody(identity: Identity, policy: Policy) -> None:
     custody = identity.current.keys.custody
     if custody < policy.min_custody:
-        raise PolicyError(
+        raise CustodyTooLowError(
             f"the keys are in custody {custody.name}, policy demands {policy.min_custody.name}",
             hint="make the device with another provider: pqc-iiot init --provider",
         )

@@ -70,11 +70,14 @@ EDHOC_SUITE_BASE = -23
 
 ML_KEM_768 = Kem(0x0041, "ML-KEM-768", 1184, 1088)
 ML_KEM_1024 = Kem(0x0042, "ML-KEM-1024", 1568, 1568)
+ML_KEM_768_P256 = Kem(0x0050, "MLKEM768-P256", 1249, 1153)
 ML_KEM_1024_P384 = Kem(0x0051, "MLKEM1024-P384", 1665, 1665)
 ML_KEM_768_X25519 = Kem(0x647A, "MLKEM768-X25519", 1216, 1120)
 
 FALCON_512 = Sig(-65601, "Falcon-512", 897, 666)
 FALCON_1024 = Sig(-65602, "Falcon-1024", 1793, 1280)
+FALCON_512_ECDSA_P256 = Sig(-65603, "Falcon-512 and ECDSA-P256", 962, 730)
+ML_DSA_65 = Sig(-49, "ML-DSA-65", 1952, 3309)
 ML_DSA_87 = Sig(-50, "ML-DSA-87", 2592, 4627)
 
 SUITES: Mapping[int, Suite] = MappingProxyType(
@@ -86,6 +89,8 @@ SUITES: Mapping[int, Suite] = MappingProxyType(
             Suite(3, ML_KEM_768, FALCON_512, "smallest handshake, no classical half"),
             Suite(4, ML_KEM_1024, FALCON_512, "no classical half, level 5 KEM"),
             Suite(5, ML_KEM_1024, ML_DSA_87, "CNSA 2.0"),
+            Suite(6, ML_KEM_768_P256, FALCON_512_ECDSA_P256, "classical halves in a TPM or HSM"),
+            Suite(7, ML_KEM_768, ML_DSA_65, "private operations inside a PKCS#11 token"),
         )
     }
 )
@@ -96,7 +101,7 @@ DEFAULT_SUITE = 1
 SUITE_POLICIES: Mapping[str, frozenset[int]] = MappingProxyType(
     {
         "all": frozenset(SUITES),
-        "hybrid": frozenset({1, 2}),
+        "hybrid": frozenset({1, 2, 6}),
         "cnsa2": frozenset({5}),
     }
 )

@@ -15,7 +15,13 @@ from .account import account
 from .audit import AuditLog
 from .audit.limit import Limiter
 from .bundle import MAX_BUNDLE_SIZE, Bundle, parse_bundle
-from .errors import PqcIiotError, SelfTestError, StateError, UnsafePermissionsError
+from .errors import (
+    PqcIiotError,
+    ProviderError,
+    SelfTestError,
+    StateError,
+    UnsafePermissionsError,
+)
 from .folder import StateFolder, permission_problems
 from .identity import BUNDLE_FILE, Identity
 from .keystore import Listener, Peer
@@ -89,6 +95,8 @@ def emit_failure(audit: AuditLog, error: PqcIiotError, folder: Path) -> None:
     known = {"path": str(folder)}
     if isinstance(error, SelfTestError):
         known["test"] = str(error).removeprefix("the self-test of ").removesuffix(" failed")
+    if isinstance(error, ProviderError) and error.native:
+        known["native"] = error.native
     if isinstance(error.__cause__, OSError):
         known["error"] = errno.errorcode.get(error.__cause__.errno or 0, "unknown")
     audit.emit_error(error, **known)

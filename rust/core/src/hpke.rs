@@ -4,9 +4,9 @@
 use zeroize::Zeroizing;
 
 use crate::aead::{Aead, NONCE_LEN};
-use crate::error::{Error, Result};
+use crate::error::{exact, Error, Result};
 use crate::hash::{hkdf_expand, hkdf_extract, shake128, shake256, Sha2};
-use crate::kem::{PrivateKey, PublicKey, SharedSecret};
+use crate::kem::{Kem, PrivateKey, PublicKey, SharedSecret};
 use crate::memory::burning;
 
 const VERSION: &[u8] = b"HPKE-v1";
@@ -178,9 +178,24 @@ impl Suite {
             Err(Error::InvalidKey(_)) => return Err(Error::Authentication),
             other => other?,
         };
+        self.open_with(recipient.kem(), &secret, enc, info, aad, ciphertext)
+    }
+
+    /// As [`Suite::open`], where `secret`, the KEM's shared secret of `enc`, is known: a
+    /// token decapsulated, or a half of it came from there.
+    pub fn open_with(
+        self,
+        kem: Kem,
+        secret: &SharedSecret,
+        enc: &[u8],
+        info: &[u8],
+        aad: &[u8],
+        ciphertext: &[u8],
+    ) -> Result<Vec<u8>> {
+        exact("the KEM ciphertext", enc, kem.ciphertext_len())?;
         let mut data = ciphertext.to_vec();
         let len = burning::<STACK, _>(|| {
-            self.key_schedule(recipient.kem().id(), &secret, info)?.open(0, aad, &mut data)
+            self.key_schedule(kem.id(), secret, info)?.open(0, aad, &mut data)
         })?;
         data.truncate(len);
         Ok(data)

@@ -11,6 +11,8 @@ use crate::sig::{self, Sig};
 
 /// What AES-GCM and HMAC leave on the stack, and a margin.
 const STACK: usize = 4096;
+/// Longest secret from outside, wrapped or not, in bytes.
+const MOST: usize = 4096;
 
 /// A symmetric secret that can be used and never read.
 pub struct Secret(SecretBytes);
@@ -24,6 +26,15 @@ impl Secret {
         let mut bytes = SecretBytes::zeroed(len)?;
         rng::fill(&mut bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// A copy of `bytes`, at least one and at most 4096, that came from elsewhere; wiping
+    /// the original is the caller's job.
+    pub fn copy_from(bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() || bytes.len() > MOST {
+            return Err(Error::Parameter("the length of a secret"));
+        }
+        SecretBytes::copy_from(bytes).map(Self)
     }
 
     /// Length in bytes; the only thing that is told of the content.
@@ -70,7 +81,7 @@ impl Secret {
     }
 
     fn unwrap_bytes(&self, aad: &[u8], blob: &[u8]) -> Result<SecretBytes> {
-        if !(NONCE_LEN + TAG_LEN..=NONCE_LEN + TAG_LEN + 4096).contains(&blob.len()) {
+        if !(NONCE_LEN + TAG_LEN..=NONCE_LEN + TAG_LEN + MOST).contains(&blob.len()) {
             return Err(Error::Parameter("the length of a wrapped secret"));
         }
         let (nonce, data) = blob.split_at(NONCE_LEN);

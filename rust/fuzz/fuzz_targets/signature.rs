@@ -43,8 +43,8 @@ fuzz_target!(|input: &[u8]| {
 
 fn logn(sig: Sig) -> Option<u8> {
     match sig {
-        Sig::Falcon512 => Some(9),
+        Sig::Falcon512 | Sig::Falcon512EcdsaP256 => Some(9),
         Sig::Falcon1024 => Some(10),
-        Sig::MlDsa87 => None,
+        Sig::MlDsa65 | Sig::MlDsa87 => None,
     }
 }

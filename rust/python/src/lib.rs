@@ -25,7 +25,7 @@ mod _core {
     #[pymodule_export]
     use crate::handshake::{HandshakeInitiator, HandshakeResponder};
     #[pymodule_export]
-    use crate::kem::{KemPrivateKey, KemPublicKey};
+    use crate::kem::{hpke_open_with, KemPrivateKey, KemPublicKey, SplitKemPrivateKey};
     #[pymodule_export]
     use crate::merkle::{merkle_follow, merkle_root};
     #[pymodule_export]
@@ -39,5 +39,5 @@ mod _core {
     #[pymodule_export]
     use crate::session::Session;
     #[pymodule_export]
-    use crate::sig::{SigPrivateKey, SigPublicKey};
+    use crate::sig::{composite_message, ecdsa_verify, SigPrivateKey, SigPublicKey};
 }

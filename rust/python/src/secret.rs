@@ -9,9 +9,10 @@ use pqc_iiot_core::secret::Secret as CoreSecret;
 use pqc_iiot_core::sig::Sig;
 use pqc_iiot_core::Error;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PySlice};
+use zeroize::Zeroize;
 
-use crate::error::{not_copied, raised, ready, Int, ProviderError};
+use crate::error::{not_copied, raised, ready, Int, InvalidInputError, ProviderError};
 use crate::kem::KemPrivateKey;
 use crate::sig::SigPrivateKey;
 
@@ -42,6 +43,14 @@ impl Secret {
             return Err(raised(Error::Parameter("the limit of a secret's length")));
         }
         py.detach(|| read_secret(fd.0, line, limit.0)).map(|bytes| Self(bytes.into()))
+    }
+
+    /// Moves a secret that other code left in a buffer into locked memory and wipes the
+    /// buffer in place.
+    #[staticmethod]
+    fn take(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        ready()?;
+        take(buffer).map(Self)
     }
 
     fn __len__(&self) -> usize {
@@ -177,6 +186,56 @@ pub fn argon2id(
     ready()?;
     let cost = Cost { memory_kib: memory_kib.0, passes: passes.0, lanes: lanes.0 };
     py.detach(|| password::argon2id(&passphrase.0, salt, cost)).map(Secret).map_err(raised)
+}
+
+fn take(buffer: &Bound<'_, PyAny>) -> PyResult<CoreSecret> {
+    if let Ok(bytes) = buffer.cast_exact::<PyBytes>() {
+        return take_bytes(bytes);
+    }
+    if let Ok(bytes) = buffer.cast_exact::<PyByteArray>() {
+        return take_array(bytes);
+    }
+    // By Python's own means: the limited API of Python 3.10 has no buffer protocol.
+    let view = PyMemoryView::from(buffer)?;
+    if view.getattr("readonly")?.extract()? {
+        return Err(InvalidInputError::new_err("the buffer cannot be wiped: it is read-only"));
+    }
+    let view = view.call_method1("cast", ("B",))?;
+    let secret = take_array(&PyByteArray::from(&view)?)?;
+    view.set_item(PySlice::full(view.py()), PyBytes::new(view.py(), &vec![0; secret.len()]))?;
+    Ok(secret)
+}
+
+fn take_array(bytes: &Bound<'_, PyByteArray>) -> PyResult<CoreSecret> {
+    // SAFETY: the GIL is held and no Python code runs until the slice is gone, so nobody
+    // else reads, writes or resizes the array meanwhile.
+    let slice = unsafe { bytes.as_bytes_mut() };
+    let secret = CoreSecret::copy_from(slice).map_err(raised);
+    slice.zeroize();
+    secret
+}
+
+/// References to an object that only our caller has: its variable, and the call itself.
+const SOLE: isize = 2;
+
+fn take_bytes(bytes: &Bound<'_, PyBytes>) -> PyResult<CoreSecret> {
+    // SAFETY: `bytes` is a live object.
+    let references = unsafe { pyo3::ffi::Py_REFCNT(bytes.as_ptr()) };
+    // CPython shares the objects of length 0 and 1 among everybody.
+    if references > SOLE || bytes.as_bytes().len() < 2 {
+        return Err(InvalidInputError::new_err("others hold these bytes: they cannot be wiped"));
+    }
+    let secret = CoreSecret::copy_from(bytes.as_bytes()).map_err(raised);
+    let len = bytes.as_bytes().len();
+    // SAFETY: PyBytes_AsString gives the object's own `len` bytes of heap. The object is
+    // immutable for everybody who may have seen it; by its reference count that is our
+    // caller alone, who hands it over to be wiped, so nobody relies on its content. The GIL
+    // is held, no Python code runs, and the shared slice above is no longer used.
+    unsafe {
+        let data = pyo3::ffi::PyBytes_AsString(bytes.as_ptr()).cast::<u8>();
+        std::slice::from_raw_parts_mut(data, len).zeroize();
+    }
+    secret
 }
 
 fn read_secret(fd: i32, line: bool, limit: usize) -> PyResult<SecretBytes> {

@@ -1,7 +1,7 @@
 //! Signature keys.
 
 use pqc_iiot_core::selftest;
-use pqc_iiot_core::sig::{Sig, SigningKey, VerifyingKey};
+use pqc_iiot_core::sig::{self, Sig, SigningKey, VerifyingKey};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -75,4 +75,18 @@ impl SigPublicKey {
         ready()?;
         Ok(self.0.verify(message, signature))
     }
+}
+
+/// What both halves of Falcon-512 and ECDSA P-256 sign for `message`.
+#[pyfunction]
+pub fn composite_message<'py>(py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    ready()?;
+    Ok(PyBytes::new(py, &sig::composite_message(message)))
+}
+
+/// Whether `signature` (r || s) is one of `message` by the P-256 key with this point.
+#[pyfunction]
+pub fn ecdsa_verify(point: &[u8], message: &[u8], signature: &[u8]) -> PyResult<bool> {
+    ready()?;
+    Ok(sig::ecdsa_verify(point, message, signature))
 }

@@ -99,6 +99,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "marker": Field(str, "random digits to search for", "0c9f3b1e5a7d2c84"),
         "mode": Field(str, "permissions found, octal", "0644"),
         "name": Field(str, "peer's name, as the peer's bundle claims it", "press-4"),
+        "native": Field(str, "the hardware's own code for what happened", "0x921"),
         "new": Field(str, "value from now on", "cnsa2"),
         "old": Field(str, "value until now", "all"),
         "operator": Field(str, "operating system account that gave the command", "alice"),
@@ -172,6 +173,21 @@ _KEYS = (
     Event("PQC-2004", "key_unlock_failed", _MEDIUM, "CR 1.11",
           "The passphrase given does not open the key file.",
           ("path",), "wrong_passphrase"),
+    Event("PQC-2005", "key_device_refused", _MEDIUM, "CR 1.11",
+          "The PIN or authorisation given is not the one of the device that holds the keys.",
+          ("path", "native"), "provider_auth_failed"),
+    Event("PQC-2006", "key_device_locked_out", _HIGH, "CR 1.11",
+          "The device that holds the keys refuses every authorisation until it is unlocked.",
+          ("path", "native"), "provider_locked_out"),
+    Event("PQC-2007", "key_policy_mismatch", _HIGH, "CR 3.4",
+          "The machine is not in the state that the keys were sealed to.",
+          ("path", "native"), "provider_policy_mismatch"),
+    Event("PQC-2008", "key_integrity_failed", _HIGH, "CR 3.4",
+          "The stored keys are not this device's, or were changed.",
+          ("path", "native"), "provider_integrity_failed"),
+    Event("PQC-2009", "key_not_in_device", _HIGH, "CR 1.5",
+          "A key, token or counter that the state names is not in the hardware.",
+          ("path", "native"), "key_not_found"),
 )
 
 _PEERS = (
@@ -257,6 +273,8 @@ _REFUSALS = tuple(
         (4011, "cloned_identity", _CRITICAL, "CR 1.5",
          "A bundle came in that this device's keys signed and this device did not make: a copy "
          "of its keys is in use.", ("presented", "serial", "transport")),
+        (4012, "custody_too_low", _MEDIUM, "CR 1.9",
+         "Keys would be, or are, in a lower custody than is demanded.", ("path",)),
     )
 )
 
@@ -292,6 +310,10 @@ _STATE = (
           "An operator made this device from a backup, with new keys in place of the "
           "predecessor's.",
           ("path", "predecessor", "operator")),
+    Event("PQC-5011", "state_counter_rollback", _CRITICAL, "CR 3.4",
+          "The counter in hardware says that the state is an older copy, or it is not the "
+          "counter that this state was kept with.",
+          ("path",), "counter_rollback"),
     Event("PQC-5101", "outbox_expired", _HIGH, "CR 7.2",
           "A message that was accepted for sending was given up: no broker took it in time.",
           ("name", "context", "sequence", "age")),

@@ -31,6 +31,7 @@ from . import (
     output,
     peer,
     policy,
+    provider,
     status,
 )
 from .base import LogHandler, Shell, with_globals
@@ -68,17 +69,8 @@ def _root(
 
 app.callback()(with_globals(_root))
 for _commands in (
-    identity,
-    backup,
-    peer,
-    frames,
-    mqtt,
-    inspect,
-    policy,
-    status,
-    doctor,
-    audit,
-    extra,
+    *(identity, provider, backup, peer, frames, mqtt, inspect),
+    *(policy, status, doctor, audit, extra),
 ):
     _commands.register(app)
 

@@ -161,6 +161,16 @@ def secret_memory() -> Check:
     return Check("secret memory", "ok", f"{locked} bytes locked ({shown})")
 
 
+def rollback(status: Status) -> Check:
+    """Whether an older copy of the whole folder would be noticed."""
+    if status.rollback_protected:
+        found = "a counter in hardware notices an older copy of the folder"
+        return Check("rollback", "ok", found)
+    found = "an older copy of the whole folder, or a cloned disk, is not noticed"
+    fix = "keep the keys in a provider with a counter, such as tpm:"
+    return Check("rollback", "warning", found, fix)
+
+
 def device(shell: Shell) -> Iterator[Check]:
     """Whether the keys open, and whom they trust."""
     from ..node import Node
@@ -171,6 +181,7 @@ def device(shell: Shell) -> Iterator[Check]:
             status = node.status()
             found = f"{status.name}, suite {status.suite}, {status.provider}"
             yield Check("keys", "ok", found)
+            yield rollback(status)
             yield secret_memory()
             yield _copy(status)
             yield from _peers(node)

@@ -13,18 +13,19 @@ from ..bundle import Bundle, check_name
 from ..errors import InvalidInputError
 from ..identity import public_bundle
 from ..policy import Policy, Trust
+from ..providers import Custody
 from ..suites import DEFAULT_SUITE
 from . import output
 from .base import Shell, command, group
 from .files import STDIO, keep_off_terminal, writing
-from .values import checked, suite_id
+from .values import checked, custody, suite_id
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Suite = Annotated[
     int | None,
-    typer.Option(parser=checked(suite_id), metavar="N", help="Number of the suite: 1 to 5."),
+    typer.Option(parser=checked(suite_id), metavar="N", help="Number of the suite: 1 to 7."),
 ]
 
 INSECURE = "software:insecure-plaintext-keys"
@@ -56,6 +57,14 @@ def init(
     suites: Annotated[
         str, typer.Option(metavar="SET", help="Suites allowed: all, hybrid or cnsa2.")
     ] = "all",
+    min_custody: Annotated[
+        Custody | None,
+        typer.Option(
+            parser=checked(custody),
+            metavar="CUSTODY",
+            help="What keys must be kept in, now and later: software, sealed, split or native.",
+        ),
+    ] = None,
     insecure_plaintext_keys: Annotated[
         bool, typer.Option("--insecure-plaintext-keys", help="Protect the stored keys by nothing.")
     ] = False,
@@ -76,10 +85,17 @@ def init(
         name=name,
         suite=suite or DEFAULT_SUITE,
         provider=provider,
-        policy=Policy(trust=trust, suites=suites),
+        policy=Policy(trust=trust, suites=suites, min_custody=min_custody or Custody.SOFTWARE),
         passphrase=None if provider == INSECURE else shell.passphrase(),
     ) as node:
-        show_bundle(shell, node.bundle, {"state": str(shell.state), "trust": trust.value})
+        status = node.status()
+        more = {
+            "state": str(shell.state),
+            "trust": trust.value,
+            "custody": status.custody.lower(),
+            "assurance": status.assurance.lower(),
+        }
+        show_bundle(shell, node.bundle, more)
     shell.note("give its bundle to its peers: pqc-iiot id export FILE")
 
 

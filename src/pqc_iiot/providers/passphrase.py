@@ -15,10 +15,11 @@ from pathlib import Path
 
 from .._core import Secret
 from ..errors import InvalidInputError, UnsafePermissionsError
-from . import PassphraseSource
+from .base import PassphraseSource
 
 CREDENTIAL = "pqc-iiot-passphrase"
 """Name of the systemd credential (`LoadCredential=`, systemd.exec(5))."""
+
 BACKUP_CREDENTIAL = "pqc-iiot-backup-passphrase"
 """The same for the passphrase of backups."""
 
@@ -32,44 +33,58 @@ def from_file(path: str | os.PathLike[str]) -> PassphraseSource:
     """
 
     def source(new: bool) -> Secret:
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as cause:
-            raise InvalidInputError(
-                f"the passphrase file {os.fspath(path)} cannot be read: {cause.strerror}"
-            ) from cause
-        try:
-            mode = os.fstat(fd).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077:
-                raise UnsafePermissionsError(
-                    f"others can read the passphrase file {os.fspath(path)}",
-                    hint=f"chmod 600 {os.fspath(path)}",
-                )
+        with open_private(path, "passphrase file") as fd:
             return _long_enough(Secret.read_fd(fd), new)
-        finally:
-            os.close(fd)
 
     return source
 
 
+@contextlib.contextmanager
+def open_private(path: str | os.PathLike[str], what: str) -> Iterator[int]:
+    """A descriptor for reading a file that only its owner can read.
+
+    `InvalidInputError` where it cannot be opened, `UnsafePermissionsError` where others can
+    read it; `what` is what they call it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as cause:
+        raise InvalidInputError(
+            f"the {what} {os.fspath(path)} cannot be read: {cause.strerror}",
+            hint="name a file that the user of this program can read",
+        ) from cause
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            raise UnsafePermissionsError(
+                f"others can read the {what} {os.fspath(path)}",
+                hint=f"chmod 600 {os.fspath(path)}",
+            )
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def from_credential(name: str = CREDENTIAL) -> PassphraseSource | None:
     """systemd's credential of this name, where the service has been given one."""
+    path = find_credential(name)
+    return None if path is None else from_file(path)
+
+
+def find_credential(name: str) -> Path | None:
+    """The file of a systemd credential, where the service has been given it."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not (path := Path(folder, name)).exists():
-        return None
-    return from_file(path)
+    return path if folder and (path := Path(folder, name)).exists() else None
 
 
 def from_prompt(of: str = "") -> PassphraseSource | None:
     """Asks at the terminal, without echo and twice for a new one; None without one. `of`
     names what the passphrase is for, where there is more than one."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
+    if not has_terminal():
         return None
 
     def source(new: bool) -> Secret:
-        with _terminal() as tty:
+        with silent_terminal() as tty:
             what = f"passphrase of {of}: " if of else "passphrase: "
             first = _ask(tty, f"New {what}" if new else what.capitalize())
             if new:
@@ -88,8 +103,18 @@ def default_source(name: str = CREDENTIAL, of: str = "") -> PassphraseSource | N
     return from_credential(name) or from_prompt(of)
 
 
+def has_terminal() -> bool:
+    """Whether somebody can be asked."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def _terminal() -> Iterator[int]:
+def silent_terminal() -> Iterator[int]:
+    """A descriptor for the terminal, which shows nothing of what is typed meanwhile."""
     tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     before = termios.tcgetattr(tty)
     silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]

@@ -10,24 +10,10 @@ import os
 import secrets
 
 from .. import cose
-from .._core import KemPrivateKey, Secret, SigPrivateKey, argon2id, self_test
-from ..errors import (
-    AuthenticationError,
-    InvalidInputError,
-    PqcIiotError,
-    ProviderError,
-    WrongPassphraseError,
-)
-from ..suites import SUITES, Suite
-from . import (
-    Capability,
-    Custody,
-    KeySet,
-    Operation,
-    ProviderRequest,
-    SecurityProvider,
-    unusable_uri,
-)
+from .._core import Secret, argon2id, self_test
+from ..errors import ProviderError, WrongPassphraseError
+from .base import Capability, Custody, ProviderRequest, unusable_uri
+from .sealed import KekProvider, memory_capabilities
 
 INSECURE = "insecure-plaintext-keys"
 
@@ -38,44 +24,11 @@ _RANDOM_COST = (8, 1, 1)
 _SALT_SIZE = 16
 
 
-class SoftwareKeySet(KeySet):
-    """Keys in the core's locked memory."""
-
-    custody = Custody.SOFTWARE
-
-    def __init__(self, suite: Suite, kem: KemPrivateKey, sig: SigPrivateKey) -> None:
-        self.suite = suite
-        self._kem, self._sig = kem, sig
-
-    @property
-    def kem_public_key(self) -> bytes:
-        """See `KeySet`."""
-        return self._kem.public_key
-
-    @property
-    def sig_public_key(self) -> bytes:
-        """See `KeySet`."""
-        return self._sig.public_key
-
-    def decrypt(self, enc: bytes, info: bytes, aad: bytes, ciphertext: bytes) -> bytes:
-        """See `KeySet`."""
-        return self._kem.hpke_open(enc, info, aad, ciphertext)
-
-    def sign(self, message: bytes) -> bytes:
-        """See `KeySet`."""
-        return self._sig.sign(message)
-
-    def wrap_signature_key(self, kek: Secret, aad: bytes) -> bytes:
-        """See `KeySet`."""
-        if self.custody > Custody.SOFTWARE:
-            return super().wrap_signature_key(kek, aad)
-        return kek.wrap_sig(aad, self._sig)
-
-
-class SoftwareProvider(SecurityProvider):
+class SoftwareProvider(KekProvider):
     """The provider of the `software:` scheme."""
 
     scheme = "software"
+    custody = Custody.SOFTWARE
 
     def __init__(self, request: ProviderRequest) -> None:
         if request.path not in ("", INSECURE):
@@ -105,7 +58,7 @@ class SoftwareProvider(SecurityProvider):
             )
         else:
             passphrase = request.passphrase(new)
-        self._kek: Secret | None = argon2id(passphrase, salt, *cost)
+        super().__init__(argon2id(passphrase, salt, *cost))
 
     @property
     def header(self) -> bytes:
@@ -115,69 +68,15 @@ class SoftwareProvider(SecurityProvider):
     def capabilities(self) -> tuple[Capability, ...]:
         """Every suite, in software: the self-tests are the evidence."""
         self_test()
-        pairs = {(Operation.DECRYPT, suite.kem.name) for suite in SUITES.values()}
-        pairs |= {(Operation.SIGN, suite.sig.name) for suite in SUITES.values()}
         evidence = "known-answer tests passed in this process"
-        return tuple(
-            Capability(operation, algorithm, Custody.SOFTWARE, evidence)
-            for operation, algorithm in sorted(pairs, key=lambda pair: (pair[0].value, pair[1]))
+        return memory_capabilities(Custody.SOFTWARE, evidence, self.assurance)
+
+    def does_not_open(self) -> ProviderError:
+        """Who has the file has everything but the passphrase."""
+        return WrongPassphraseError(
+            "the key file does not open with this passphrase",
+            hint="check the passphrase; if it is right, the file is damaged: restore it",
         )
-
-    def _key(self) -> Secret:
-        if self._kek is None:
-            raise ProviderError("the provider is closed")
-        return self._kek
-
-    def generate(self, suite: Suite) -> tuple[KeySet, bytes]:
-        """New keys from the kernel's randomness, checked against themselves."""
-        kem = KemPrivateKey.generate(suite.kem.id)
-        sig = SigPrivateKey.generate(suite.sig.id)
-        kek = self._key()
-        blob = [kek.wrap_kem(_aad(suite, "kem"), kem), kek.wrap_sig(_aad(suite, "sig"), sig)]
-        return SoftwareKeySet(suite, kem, sig), cose.dumps(blob)
-
-    def load(self, suite: Suite, blob: bytes) -> KeySet:
-        """Decrypts straight into locked memory."""
-        parts = cose.loads(blob, 16384, "the key blob", ProviderError)
-        kek = self._key()
-        try:
-            match parts:
-                case [bytes(kem), bytes(sig)]:
-                    return SoftwareKeySet(
-                        suite,
-                        kek.unwrap_kem(_aad(suite, "kem"), suite.kem.id, kem),
-                        kek.unwrap_sig(_aad(suite, "sig"), suite.sig.id, sig),
-                    )
-                case _:
-                    raise ProviderError("the key blob has another shape")
-        except (AuthenticationError, InvalidInputError) as cause:
-            raise _does_not_open() from cause
-
-    def seal(self, purpose: bytes, secret: Secret) -> bytes:
-        """AES-256-GCM under the passphrase's key."""
-        return self._key().wrap(b"seal:" + purpose, secret)
-
-    def unseal(self, purpose: bytes, blob: bytes) -> Secret:
-        """Undoes `seal`."""
-        try:
-            return self._key().unwrap(b"seal:" + purpose, blob)
-        except (AuthenticationError, InvalidInputError) as cause:
-            raise _does_not_open() from cause
-
-    def close(self) -> None:
-        """Drops the key-encryption key."""
-        self._kek = None
-
-
-def _aad(suite: Suite, which: str) -> bytes:
-    return f"pqc-iiot key {suite.id} {which}".encode()
-
-
-def _does_not_open() -> PqcIiotError:
-    return WrongPassphraseError(
-        "the key file does not open with this passphrase",
-        hint="check the passphrase; if it is right, the file is damaged: restore it",
-    )
 
 
 def _parse_header(header: bytes) -> tuple[bytes, tuple[int, int, int], bytes]:

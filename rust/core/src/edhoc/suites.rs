@@ -41,12 +41,14 @@ const fn suite(id: i64) -> CipherSuite {
     CipherSuite { id, hash: Sha2::Sha384, aead: &Aes256Gcm }
 }
 
-static SUITES: [(CipherSuite, Kem); 5] = [
+static SUITES: [(CipherSuite, Kem); 7] = [
     (suite(-24), Kem::MlKem768X25519),
     (suite(-25), Kem::MlKem1024P384),
     (suite(-26), Kem::MlKem768),
     (suite(-27), Kem::MlKem1024),
     (suite(-28), Kem::MlKem1024),
+    (suite(-29), Kem::MlKem768P256),
+    (suite(-30), Kem::MlKem768),
 ];
 
 /// The cipher suite with this number, and its KEM.

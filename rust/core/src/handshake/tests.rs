@@ -23,12 +23,14 @@ impl Device {
     }
 }
 
-const SUITES: [(i64, Sig); 5] = [
+const SUITES: [(i64, Sig); 7] = [
     (-24, Sig::Falcon512),
     (-25, Sig::Falcon1024),
     (-26, Sig::Falcon512),
     (-27, Sig::Falcon512),
     (-28, Sig::MlDsa87),
+    (-29, Sig::Falcon512EcdsaP256),
+    (-30, Sig::MlDsa65),
 ];
 
 fn pass(from: &mut Session, to: &mut Session) {

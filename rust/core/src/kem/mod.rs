@@ -4,6 +4,7 @@
 mod classical;
 mod hybrid;
 mod ml_kem;
+mod split;
 
 use std::ops::Deref;
 
@@ -15,6 +16,7 @@ use crate::rng;
 
 use self::hybrid::{HybridPrivateKey, HybridPublicKey};
 use self::ml_kem::{MlKemPrivateKey, MlKemPublicKey};
+pub use self::split::SplitPrivateKey;
 
 /// Length of every shared secret here, in bytes.
 pub const SHARED_SECRET_LEN: usize = 32;
@@ -30,6 +32,8 @@ pub enum Kem {
     MlKem768,
     /// ML-KEM-1024, 0x0042.
     MlKem1024,
+    /// MLKEM768-P256, 0x0050.
+    MlKem768P256,
     /// MLKEM1024-P384, 0x0051.
     MlKem1024P384,
     /// MLKEM768-X25519 (X-Wing), 0x647a.
@@ -45,8 +49,13 @@ struct Sizes {
 
 impl Kem {
     /// Every KEM here.
-    pub const ALL: [Self; 4] =
-        [Self::MlKem768, Self::MlKem1024, Self::MlKem1024P384, Self::MlKem768X25519];
+    pub const ALL: [Self; 5] = [
+        Self::MlKem768,
+        Self::MlKem1024,
+        Self::MlKem768P256,
+        Self::MlKem1024P384,
+        Self::MlKem768X25519,
+    ];
 
     /// The KEM with HPKE identifier `id`.
     pub fn from_id(id: u16) -> Result<Self> {
@@ -58,6 +67,7 @@ impl Kem {
         match self {
             Self::MlKem768 => 0x0041,
             Self::MlKem1024 => 0x0042,
+            Self::MlKem768P256 => 0x0050,
             Self::MlKem1024P384 => 0x0051,
             Self::MlKem768X25519 => 0x647a,
         }
@@ -67,6 +77,7 @@ impl Kem {
         let (seed, public_key, ciphertext) = match self {
             Self::MlKem768 => (64, 1184, 1088),
             Self::MlKem1024 => (64, 1568, 1568),
+            Self::MlKem768P256 => (32, 1184 + 65, 1088 + 65),
             Self::MlKem1024P384 => (32, 1568 + 97, 1568 + 97),
             Self::MlKem768X25519 => (32, 1184 + 32, 1088 + 32),
         };
@@ -100,8 +111,9 @@ impl SharedSecret {
         secret.map(Self)
     }
 
-    #[cfg(test)]
-    pub(crate) fn copy_from(bytes: &[u8]) -> Result<Self> {
+    /// A shared secret that was computed elsewhere, in a token: 32 bytes.
+    pub fn copy_from(bytes: &[u8]) -> Result<Self> {
+        exact("the shared secret", bytes, SHARED_SECRET_LEN)?;
         SecretBytes::copy_from(bytes).map(Self)
     }
 }
@@ -138,7 +150,7 @@ impl PublicKey {
             Kem::MlKem768 | Kem::MlKem1024 => {
                 PublicKeyInner::MlKem(MlKemPublicKey::new(kem, bytes)?)
             }
-            Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
+            Kem::MlKem768P256 | Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
                 PublicKeyInner::Hybrid(HybridPublicKey::new(kem, bytes)?)
             }
         };
@@ -209,7 +221,7 @@ impl PrivateKey {
                     let (key, public_key) = MlKemPrivateKey::from_seed(kem, &seed)?;
                     (PrivateKeyInner::MlKem(key), public_key)
                 }
-                Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
+                Kem::MlKem768P256 | Kem::MlKem1024P384 | Kem::MlKem768X25519 => {
                     let (key, public_key) = HybridPrivateKey::from_seed(kem, &seed)?;
                     (PrivateKeyInner::Hybrid(key), public_key)
                 }

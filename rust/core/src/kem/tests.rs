@@ -32,6 +32,7 @@ fn every_kem_agrees_with_itself_and_rejects_changes() {
 fn the_classical_secret_is_nowhere_after_use() {
     let hybrids = [
         (Kem::MlKem768X25519, classical::Group::X25519),
+        (Kem::MlKem768P256, classical::Group::P256),
         (Kem::MlKem1024P384, classical::Group::P384),
     ];
     for (kem, group) in hybrids {
@@ -63,16 +64,75 @@ fn bad_public_keys_are_refused() {
     for kem in Kem::ALL {
         assert!(PublicKey::new(kem, &vec![0xff; kem.public_key_len()]).is_err(), "{kem:?}");
     }
-    // A P-384 point off the curve.
-    let key = PrivateKey::generate(Kem::MlKem1024P384).unwrap();
-    let mut bytes = key.public_key().to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    assert!(PublicKey::new(Kem::MlKem1024P384, &bytes).is_err());
+    // A point off the curve.
+    for kem in [Kem::MlKem768P256, Kem::MlKem1024P384] {
+        let key = PrivateKey::generate(kem).unwrap();
+        let mut bytes = key.public_key().to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        assert!(PublicKey::new(kem, &bytes).is_err());
+    }
     // An X25519 point of small order is refused when it is used.
     let key = PrivateKey::generate(Kem::MlKem768X25519).unwrap();
     let mut bytes = key.public_key().to_vec();
     bytes[1184..].fill(0);
     assert!(PublicKey::new(Kem::MlKem768X25519, &bytes).unwrap().encapsulate().is_err());
+}
+
+#[test]
+fn scalars_are_drawn_by_rejection() {
+    let group = classical::Group::P256;
+    let mut seed = [0xff; classical::MAX_SEED];
+    assert!(group.scalar(&seed).is_err(), "no candidate below the order");
+    seed[..32].fill(0);
+    assert!(group.scalar(&seed).is_err(), "zero is no scalar");
+    seed[64..].fill(7);
+    assert_eq!(group.scalar(&seed).unwrap(), [7; 32]);
+    seed[32..64].fill(5);
+    assert_eq!(group.scalar(&seed).unwrap(), [5; 32]);
+}
+
+#[test]
+fn a_split_key_opens_with_the_share_of_its_device_only() {
+    let group = classical::Group::P256;
+    let (scalar, kem) = ([7; 32], Kem::MlKem768P256);
+    let pq = PrivateKey::generate(Kem::MlKem768).unwrap();
+    let point = group.public_key(&scalar).unwrap();
+    let split = SplitPrivateKey::new(kem, &pq, &point).unwrap();
+    let public = PublicKey::new(kem, split.public_key()).unwrap();
+    let (ciphertext, secret) = public.encapsulate().unwrap();
+
+    let share = group.agree(&scalar, split.classical_point(&ciphertext).unwrap()).unwrap();
+    assert!(split.decapsulate(&pq, &share[..32], &ciphertext).unwrap() == secret);
+    assert!(split.decapsulate(&pq, &[1; 32], &ciphertext).unwrap() != secret);
+    assert!(split.decapsulate(&pq, &share[..31], &ciphertext).is_err());
+    let other = PrivateKey::generate(Kem::MlKem768).unwrap();
+    assert!(split.decapsulate(&other, &share[..32], &ciphertext).unwrap() != secret);
+
+    let mut off_curve = ciphertext.clone();
+    *off_curve.last_mut().unwrap() ^= 1;
+    assert!(split.classical_point(&off_curve).is_err());
+    assert!(split.classical_point(&ciphertext[1..]).is_err());
+    assert!(split.decapsulate(&pq, &share[..32], &off_curve).is_err());
+    for kem in Kem::ALL.into_iter().filter(|&other| other != kem) {
+        assert!(SplitPrivateKey::new(kem, &pq, &point).is_err());
+    }
+    let wrong = PrivateKey::generate(Kem::MlKem1024).unwrap();
+    assert!(SplitPrivateKey::new(kem, &wrong, &point).is_err());
+    assert!(SplitPrivateKey::new(kem, &pq, &point[1..]).is_err());
+}
+
+#[test]
+fn wycheproof_p256() {
+    test_vectors::wycheproof("wycheproof_ecdh_secp256r1_ecpoint_test.json", |_, case| {
+        let group = classical::Group::P256;
+        // The file's scalars have a leading zero or miss theirs; ours have 32 bytes.
+        let scalar = case.bytes("private");
+        let mut padded = [0; 32];
+        let digits = &scalar[scalar.len().saturating_sub(32)..];
+        padded[32 - digits.len()..].copy_from_slice(digits);
+        let shared = group.agree(&padded, &case.bytes("public")).ok()?;
+        Some(shared[..32].to_vec())
+    });
 }
 
 #[test]

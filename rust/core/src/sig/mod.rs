@@ -1,6 +1,9 @@
 //! Signatures by their COSE algorithm numbers: Falcon round 3 with padded signatures
-//! (private-use numbers until one is assigned) and ML-DSA (FIPS 204, RFC 9964).
+//! (private-use numbers until one is assigned), ML-DSA (FIPS 204, RFC 9964), and Falcon
+//! together with ECDSA.
 
+mod composite;
+mod ecdsa;
 mod falcon;
 mod ml_dsa;
 
@@ -15,13 +18,18 @@ pub enum Sig {
     Falcon512,
     /// Falcon-1024, round 3, padded: -65602 (private use).
     Falcon1024,
+    /// Falcon-512 and ECDSA P-256, both required: -65603 (private use).
+    Falcon512EcdsaP256,
+    /// ML-DSA-65: -49.
+    MlDsa65,
     /// ML-DSA-87: -50.
     MlDsa87,
 }
 
 impl Sig {
     /// Every signature algorithm here.
-    pub const ALL: [Self; 3] = [Self::Falcon512, Self::Falcon1024, Self::MlDsa87];
+    pub const ALL: [Self; 5] =
+        [Self::Falcon512, Self::Falcon1024, Self::Falcon512EcdsaP256, Self::MlDsa65, Self::MlDsa87];
 
     /// The algorithm with COSE number `id`.
     pub fn from_id(id: i64) -> Result<Self> {
@@ -33,16 +41,20 @@ impl Sig {
         match self {
             Self::Falcon512 => -65601,
             Self::Falcon1024 => -65602,
+            Self::Falcon512EcdsaP256 => -65603,
+            Self::MlDsa65 => -49,
             Self::MlDsa87 => -50,
         }
     }
 
-    /// Length of the encoded private key: Falcon's round-3 encoding, ML-DSA's seed.
+    /// Length of the encoded private key: Falcon's round-3 encoding, ML-DSA's seed, ECDSA's
+    /// scalar.
     pub fn private_key_len(self) -> usize {
         match self {
             Self::Falcon512 => 1281,
             Self::Falcon1024 => 2305,
-            Self::MlDsa87 => 32,
+            Self::Falcon512EcdsaP256 => 1281 + ecdsa::SCALAR_LEN,
+            Self::MlDsa65 | Self::MlDsa87 => 32,
         }
     }
 
@@ -51,6 +63,8 @@ impl Sig {
         match self {
             Self::Falcon512 => 897,
             Self::Falcon1024 => 1793,
+            Self::Falcon512EcdsaP256 => 897 + ecdsa::PUBLIC_LEN,
+            Self::MlDsa65 => 1952,
             Self::MlDsa87 => 2592,
         }
     }
@@ -60,13 +74,34 @@ impl Sig {
         match self {
             Self::Falcon512 => 666,
             Self::Falcon1024 => 1280,
+            Self::Falcon512EcdsaP256 => 666 + ecdsa::SIGNATURE_LEN,
+            Self::MlDsa65 => 3309,
             Self::MlDsa87 => 4627,
         }
     }
+
+    /// Whether it draws from AWS-LC's generator, which is tested when it is first used.
+    fn signs_with_aws_lc(self) -> bool {
+        !matches!(self, Self::Falcon512 | Self::Falcon1024)
+    }
+}
+
+/// What both halves of the composite [`Sig::Falcon512EcdsaP256`] sign for `message`, where
+/// one of them is elsewhere. ECDSA hashes it with SHA-256.
+pub fn composite_message(message: &[u8]) -> Vec<u8> {
+    composite::representative(message)
+}
+
+/// Whether `signature` (r || s, 64 bytes) is one of `message` by the ECDSA P-256 key with
+/// this uncompressed point, with SHA-256: what devices sign statements about themselves
+/// with. Bytes that are no point verify nothing.
+pub fn ecdsa_verify(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    ecdsa::VerifyingKey::new(point).is_ok_and(|key| key.verify(message, signature))
 }
 
 enum VerifyingInner {
     Falcon(falcon::VerifyingKey),
+    Composite(composite::VerifyingKey),
     MlDsa(ml_dsa::VerifyingKey),
 }
 
@@ -84,7 +119,12 @@ impl VerifyingKey {
             Sig::Falcon512 | Sig::Falcon1024 => {
                 VerifyingInner::Falcon(falcon::VerifyingKey::new(sig, bytes)?)
             }
-            Sig::MlDsa87 => VerifyingInner::MlDsa(ml_dsa::VerifyingKey::new(bytes)?),
+            Sig::Falcon512EcdsaP256 => {
+                VerifyingInner::Composite(composite::VerifyingKey::new(bytes)?)
+            }
+            Sig::MlDsa65 | Sig::MlDsa87 => {
+                VerifyingInner::MlDsa(ml_dsa::VerifyingKey::new(sig, bytes)?)
+            }
         };
         Ok(Self { sig, inner })
     }
@@ -99,6 +139,7 @@ impl VerifyingKey {
         signature.len() == self.sig.signature_len()
             && match &self.inner {
                 VerifyingInner::Falcon(key) => key.verify(message, signature),
+                VerifyingInner::Composite(key) => key.verify(message, signature),
                 VerifyingInner::MlDsa(key) => key.verify(message, signature),
             }
     }
@@ -106,6 +147,7 @@ impl VerifyingKey {
 
 enum SigningInner {
     Falcon(falcon::SigningKey),
+    Composite(composite::SigningKey),
     MlDsa,
 }
 
@@ -123,15 +165,16 @@ impl SigningKey {
         let mut encoded = SecretBytes::zeroed(sig.private_key_len())?;
         match sig {
             Sig::Falcon512 | Sig::Falcon1024 => falcon::generate(sig, &mut encoded)?,
-            Sig::MlDsa87 => crate::rng::fill(&mut encoded)?,
+            Sig::Falcon512EcdsaP256 => composite::generate(&mut encoded)?,
+            Sig::MlDsa65 | Sig::MlDsa87 => crate::rng::fill(&mut encoded)?,
         }
         Self::from_encoded(sig, encoded)
     }
 
     /// The key with this encoding (see [`Sig::private_key_len`]).
     pub fn from_encoded(sig: Sig, encoded: SecretBytes) -> Result<Self> {
-        if sig == Sig::MlDsa87 {
-            selftest::check_ml_dsa_signing()?;
+        if sig.signs_with_aws_lc() {
+            selftest::check_aws_lc_signing(sig)?;
         }
         Self::for_self_test(sig, encoded)
     }
@@ -144,7 +187,13 @@ impl SigningKey {
                 let (key, public_key) = falcon::SigningKey::new(sig, &encoded)?;
                 (SigningInner::Falcon(key), public_key)
             }
-            Sig::MlDsa87 => (SigningInner::MlDsa, ml_dsa::public_key(&encoded)?),
+            Sig::Falcon512EcdsaP256 => {
+                let (key, public_key) = composite::SigningKey::new(&encoded)?;
+                (SigningInner::Composite(key), public_key)
+            }
+            Sig::MlDsa65 | Sig::MlDsa87 => {
+                (SigningInner::MlDsa, ml_dsa::public_key(sig, &encoded)?)
+            }
         };
         Ok(Self { sig, encoded, public_key, inner })
     }
@@ -168,7 +217,8 @@ impl SigningKey {
     pub(crate) fn expose(&self, show: impl FnMut(&[u8])) {
         match &self.inner {
             SigningInner::Falcon(key) => key.expose(show),
-            SigningInner::MlDsa => ml_dsa::expose(&self.encoded, show),
+            SigningInner::Composite(key) => key.expose(&self.encoded, show),
+            SigningInner::MlDsa => ml_dsa::expose(self.sig, &self.encoded, show),
         }
     }
 
@@ -177,7 +227,10 @@ impl SigningKey {
         let mut signature = vec![0; self.sig.signature_len()];
         match &self.inner {
             SigningInner::Falcon(key) => key.sign(message, &mut signature)?,
-            SigningInner::MlDsa => ml_dsa::sign(&self.encoded, message, &mut signature)?,
+            SigningInner::Composite(key) => key.sign(&self.encoded, message, &mut signature)?,
+            SigningInner::MlDsa => {
+                ml_dsa::sign(self.sig, &self.encoded, message, &mut signature)?;
+            }
         }
         Ok(signature)
     }

@@ -1,0 +1,1 @@
+"""Tests that talk to real TPM and PKCS#11 daemons."""
