@@ -71,7 +71,8 @@ class Report:
     restarts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     rss: dict[str, list[int]] = field(default_factory=dict)
-    """KiB of each process: when it had warmed up, at the end, and the greatest."""
+    """KiB of each process: when it had warmed up, when the part without restarts had begun, at
+    the end of it, and the greatest. An opening that reads a journal leaves its mark."""
     refusals: dict[str, int] = field(default_factory=dict)
     queues: dict[str, int] = field(default_factory=dict)
     logs_ok: bool = False
@@ -269,13 +270,12 @@ class Run:
 
     def _sample(self, size: int) -> None:
         for name, process in self._processes.items():
-            if (
-                process.poll() is None
-                and size > self._messages // 20
-                and (rss := _rss(process.pid))
-            ):
-                first, _, most = self.report.rss.get(name, [rss, rss, rss])
-                self.report.rss[name] = [first, rss, max(most, rss)]
+            rss = _rss(process.pid) if process.poll() is None else 0
+            if rss and size > self._messages // 20:
+                warm, quiet, _, most = self.report.rss.get(name, [rss, rss, rss, rss])
+                if size < self._messages * 7 // 10:
+                    quiet = rss
+                self.report.rss[name] = [warm, quiet, rss, max(most, rss)]
 
     def _account(self) -> None:
         report = self.report

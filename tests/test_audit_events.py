@@ -26,7 +26,7 @@ from pqc_iiot.audit import EVENTS, AuditRecord, tail
 from pqc_iiot.audit.formats import FORMATS
 from pqc_iiot.audit.segments import Retention
 from pqc_iiot.audit.sinks import SETTINGS_FILE, AuditSettings, SinkConfig
-from pqc_iiot.errors import PqcIiotError
+from pqc_iiot.errors import PqcIiotError, UnknownPeerError
 from pqc_iiot.keystore import TofuWarning
 from pqc_iiot.policy import Trust
 from pqc_iiot.providers import Custody
@@ -504,6 +504,16 @@ def _copy(pair: Pair) -> None:
     pair.plc.close()
     shutil.copytree(plc_folder(pair), pair.folder / "copied")
     Node.open(pair.folder / "copied").close()
+
+
+@causes("outbox_refused", "outbox_expired")
+def _outbox(pair: Pair) -> None:
+    outbox = pair.plc.outbox
+    outbox.give_up(outbox.put(PAYLOAD, to="sensor", context=CONTEXT), UnknownPeerError("gone"))
+    outbox.put(PAYLOAD, to="sensor", context=CONTEXT)
+    pair.plc.policy = Policy(outbox_age=1)
+    while not outbox.expire():
+        threading.Event().wait(0.05)
 
 
 @causes("audit_heartbeat")

@@ -153,8 +153,8 @@ class TestNothingComesOut:
         }
         assert names == {
             "Secret": {
-                "derive", "mac", "random", "read_fd", "take", "unwrap", "unwrap_kem", "unwrap_sig",
-                "verify_mac", "wrap", "wrap_kem", "wrap_sig",
+                "decrypt", "derive", "encrypt", "mac", "random", "read_fd", "take", "unwrap",
+                "unwrap_kem", "unwrap_sig", "verify_mac", "wrap", "wrap_kem", "wrap_sig",
             },
             "KemPrivateKey": {"generate", "hpke_open", "kem_id", "public_key"},
             "SigPrivateKey": {"generate", "public_key", "sig_id", "sign"},
@@ -461,9 +461,12 @@ class TestSecrets:
         blob = nonce + AESGCM(key).encrypt(nonce, PASSPHRASE, b"aad")
         assert holds(secret.unwrap(b"aad", blob), PASSPHRASE)
         data = bytes(10_000)  # longer than any secret
+        label = b"pqc-iiot data"
+        block = hmac.digest(key, label + b"\x01", "sha256")  # the first, which `derive` gives
+        data_key = AESGCM(hmac.digest(key, block + label + b"\x02", "sha256"))
         blob = secret.encrypt(b"aad", data)
-        assert AESGCM(key).decrypt(blob[:12], blob[12:], b"aad") == data
-        assert secret.decrypt(b"aad", nonce + AESGCM(key).encrypt(nonce, data, b"aad")) == data
+        assert data_key.decrypt(blob[:12], blob[12:], b"aad") == data
+        assert secret.decrypt(b"aad", nonce + data_key.encrypt(nonce, data, b"aad")) == data
         seed = bytes(range(64))
         blob = nonce + AESGCM(key).encrypt(nonce, seed, b"kem")
         unwrapped = secret.unwrap_kem(b"kem", ML_KEM_768.id, blob)
@@ -522,6 +525,15 @@ class TestSecrets:
             kek.unwrap_kem(b"other", ML_KEM_768.id, kek.wrap_kem(b"", kem))
         with pytest.raises(AuthenticationError):
             kek.decrypt(b"other", kek.encrypt(b"", b"data"))
+
+    def test_what_was_wrapped_is_never_decrypted(self) -> None:
+        """It would come out of the core."""
+        kek, secret = Secret.random(), Secret.random()
+        kem, sig = KemPrivateKey.generate(ML_KEM_768.id), SigPrivateKey.generate(ML_DSA_87.id)
+        blobs = (kek.wrap(b"", secret), kek.wrap_kem(b"", kem), kek.wrap_sig(b"", sig))
+        for blob in blobs:
+            with pytest.raises(AuthenticationError):
+                kek.decrypt(b"", blob)
 
     @settings(max_examples=200, deadline=None)
     @given(number=st.integers(-(1 << 70), 1 << 70), data=st.binary(max_size=200))

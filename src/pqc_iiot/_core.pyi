@@ -196,9 +196,10 @@ class Secret:
         """Tell in constant time whether `tag` is `mac(data)`; False for another length."""
 
     def encrypt(self, aad: bytes, data: bytes) -> bytes:
-        """Encrypt `data` under this 32-byte key, bound to `aad`: for what is no key.
+        """Encrypt `data` under a key from this 32-byte one, bound to `aad`: for what is no key.
 
-        Returns a random nonce (12), the AES-256-GCM ciphertext and its tag (16). Raises
+        The key is the second block of HKDF-Expand with the info `pqc-iiot data`, so that
+        nothing which was wrapped can be decrypted. Returns a random nonce (12), the AES-256-GCM ciphertext and its tag (16). Raises
         `InvalidInputError` if this secret is not 32 bytes.
         """
 

@@ -27,6 +27,7 @@ KTY_AKP = 7
 TAG_SIGN = b"\xd8\x62"
 """Tag 98 of a `COSE_Sign`, encoded: it stands in front of what `loads` decodes."""
 
+_PLAIN = frozenset((int, bytes, str))
 _BYTES = [bytes((value,)) for value in range(256)]
 _HEAD_1, _HEAD_2, _HEAD_4, _HEAD_8 = (struct.Struct(f).pack for f in (">BB", ">BH", ">BI", ">BQ"))
 
@@ -91,11 +92,13 @@ def loads(
 
 
 def _is_plain(value: object) -> bool:
+    if type(value) in _PLAIN:  # first, since most values are
+        return True
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
     if isinstance(value, Mapping):
         return all(map(_is_plain, value.keys())) and all(map(_is_plain, value.values()))
-    return type(value) in {int, bytes, str}
+    return False
 
 
 def akp_key(alg: int, public_key: bytes) -> dict[int, int | bytes]:

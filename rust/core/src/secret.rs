@@ -93,29 +93,44 @@ impl Secret {
         SecretBytes::copy_from(plaintext)
     }
 
-    /// Encrypts data that is no secret of the core under this 32-byte key, as `wrap_bytes`
-    /// does, but outside secret memory, of which there is little: data may be large.
+    /// The key for data: never one that something is wrapped under, since what is decrypted
+    /// leaves the core. It is the second block of HKDF-Expand, which `derive` never gives.
+    fn data_key(&self) -> Result<SecretBytes> {
+        if self.len() != 32 {
+            return Err(Error::Parameter("the length of the key for data"));
+        }
+        let mut blocks = SecretBytes::zeroed(64)?;
+        burning::<STACK, _>(|| {
+            hkdf_expand(Sha2::Sha256, &self.0, &[b"pqc-iiot data"], &mut blocks)
+        })?;
+        SecretBytes::copy_from(&blocks[32..])
+    }
+
+    /// Encrypts data that is no secret of the core, in the format of `wrap_bytes`, but outside
+    /// secret memory, of which there is little: data may be large.
     pub fn encrypt(&self, aad: &[u8], data: &[u8]) -> Result<Vec<u8>> {
+        let key = self.data_key()?;
         let mut out = vec![0; NONCE_LEN + data.len()];
         rng::fill(&mut out[..NONCE_LEN])?;
         let (nonce, rest) = out.split_at_mut(NONCE_LEN);
         rest.copy_from_slice(data);
         let nonce = array("the nonce", nonce)?;
-        let tag = burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&self.0, nonce, aad, rest))?;
+        let tag = burning::<STACK, _>(|| Aead::Aes256Gcm.seal_in_place(&key, nonce, aad, rest))?;
         out.extend_from_slice(&tag);
         Ok(out)
     }
 
-    /// Decrypts what [`Secret::encrypt`] made.
+    /// Decrypts what [`Secret::encrypt`] made, and nothing that was wrapped.
     pub fn decrypt(&self, aad: &[u8], blob: &[u8]) -> Result<Vec<u8>> {
         if blob.len() < NONCE_LEN + TAG_LEN {
             return Err(Error::Parameter("the length of encrypted data"));
         }
+        let key = self.data_key()?;
         let (nonce, data) = blob.split_at(NONCE_LEN);
         let nonce = array("the nonce", nonce)?;
         let mut data = data.to_vec();
         let length =
-            burning::<STACK, _>(|| Aead::Aes256Gcm.open_in_place(&self.0, nonce, aad, &mut data))?
+            burning::<STACK, _>(|| Aead::Aes256Gcm.open_in_place(&key, nonce, aad, &mut data))?
                 .len();
         data.truncate(length);
         Ok(data)

@@ -53,6 +53,8 @@ fn encrypts_data_of_any_length() {
         assert!(key.decrypt(b"a", &blob).is_err());
     }
     assert!(Secret::random(16).unwrap().encrypt(b"", b"").is_err());
+    // What was wrapped is never decrypted: it would leave the core.
+    assert!(key.decrypt(b"a", &key.wrap(b"a", &other).unwrap()).is_err());
 }
 
 #[test]
