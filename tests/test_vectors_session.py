@@ -35,8 +35,9 @@ def messages(vector: dict[str, Any]) -> list[bytes]:
     return [frames.parse(bytes.fromhex(frame)).message for frame in vector["frames"]]
 
 
-def test_every_suite_is_there() -> None:
-    assert [vector["suite"] for vector in VECTORS["handshakes"]] == list(SUITES)
+def test_every_suite_in_software_is_there() -> None:
+    # Suite 6 signs in hardware.
+    assert [vector["suite"] for vector in VECTORS["handshakes"]] == [n for n in SUITES if n < 6]
     for vector in VECTORS["handshakes"]:
         suite = get_suite(vector["suite"])
         assert (suite.edhoc, suite.sig.id) == (vector["edhoc_suite"], vector["sig_id"])
