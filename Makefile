@@ -20,6 +20,7 @@ test: ## Run every test
 		softhsm2 opensc swtpm swtpm-tools tpm2-tools libtss2-dev pkg-config
 	@$(PYTHON) tools/bootstrap.py test demo hsm tpm
 	@tools/get-softokn .venv/softokn
+	@tools/get-kryoptic .venv/kryoptic
 	cargo test --release --quiet
 	$(BIN)/pytest
 	@tools/check-model
@@ -33,9 +34,10 @@ lint: ## Run ruff, mypy, rustfmt and clippy
 	cargo clippy --all-targets --quiet -- -D warnings
 
 bench: ## Measure everything that the README states, and keys in hardware
-	@tools/need-packages softhsm2 opensc swtpm swtpm-tools libtss2-dev pkg-config
-	@$(PYTHON) tools/bootstrap.py test hsm tpm
+	@tools/need-packages mosquitto softhsm2 opensc swtpm swtpm-tools libtss2-dev pkg-config
+	@$(PYTHON) tools/bootstrap.py test bench hsm tpm
 	@tools/get-softokn .venv/softokn
+	@tools/get-kryoptic .venv/kryoptic
 	$(BIN)/python -m benchmarks
 
 soak: ## Send a million durable messages while everything is restarted at random

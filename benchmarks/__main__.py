@@ -9,7 +9,17 @@ from pathlib import Path
 
 from pqc_iiot import bench
 
-from . import audit, audit_sinks, durability, hardware, peers, startup
+from . import (
+    audit,
+    audit_sinks,
+    durability,
+    hardware,
+    peers,
+    session,
+    session_flood,
+    session_mqtt,
+    startup,
+)
 
 PARTS = (
     ("the envelope", bench.measure_envelope),
@@ -17,6 +27,9 @@ PARTS = (
     ("durable receive", bench.measure_durable),
     ("start-up", startup.measure_startup),
     ("100,000 peers", peers.measure_peers),
+    ("sessions", session.measure_sessions),
+    ("a flood at sessions", session_flood.measure_flood),
+    ("sessions over MQTT", session_mqtt.measure_mqtt),
     ("inbox and outbox", durability.measure_durability),
     ("the audit trail", audit.measure_audit),
     ("a flood of refusals", audit_sinks.measure_sinks),

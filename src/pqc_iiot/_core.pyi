@@ -199,8 +199,8 @@ class Secret:
         """Encrypt `data` under a key from this 32-byte one, bound to `aad`: for what is no key.
 
         The key is the second block of HKDF-Expand with the info `pqc-iiot data`, so that
-        nothing which was wrapped can be decrypted. Returns a random nonce (12), the AES-256-GCM ciphertext and its tag (16). Raises
-        `InvalidInputError` if this secret is not 32 bytes.
+        nothing which was wrapped can be decrypted. Returns a random nonce (12), the AES-256-GCM
+        ciphertext and its tag (16). Raises `InvalidInputError` if this secret is not 32 bytes.
         """
 
     def decrypt(self, aad: bytes, blob: bytes) -> bytes:

@@ -267,8 +267,7 @@ class Kryoptic(Tokens):
 @pytest.fixture(scope="session")
 def kryoptic_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an initialised token."""
-    if not KRYOPTIC.exists():
-        pytest.skip("kryoptic is not there; this builds it: tools/get-kryoptic")
+    need(KRYOPTIC.exists(), "kryoptic is missing: run `make test`, or tools/get-kryoptic")
     return new_kryoptic(tmp_path_factory.mktemp("kryoptic")).folder
 
 
