@@ -29,6 +29,8 @@ from pqc_iiot.store import SEEN
 from pqc_iiot.suites import get_suite
 
 PROVIDER = "software:insecure-plaintext-keys"
+OPEN = contextlib.ExitStack()
+"""What targets hold open, for whoever outlives them."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 
 Target = Callable[[bytes], object]
@@ -260,8 +262,10 @@ def identity_target() -> Target:
 def node_target() -> Target:
     """Frames at a device: bent ones are refused, and change nothing that it has accepted."""
     home = folder()
-    sensor = Node.create(home / "sensor", name="sensor", suite=3, provider=PROVIDER)
-    plc = Node.create(home / "plc", name="plc", suite=3, provider=PROVIDER)
+    sensor, plc = (
+        OPEN.enter_context(Node.create(home / name, name=name, suite=3, provider=PROVIDER))
+        for name in ("sensor", "plc")
+    )
     sensor.peers.add_approved(plc.bundle)
     plc.peers.add_approved(sensor.bundle)
     genuine = [sensor.seal(b"x" * n, to="plc", context="t") for n in (0, 5, 40)]

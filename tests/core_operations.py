@@ -52,6 +52,7 @@ def operations() -> dict[str, Callable[[], object]]:
     sig_public = SigPublicKey(sig.sig_id, public_key)
     signature, tag = sig.sign(b"message"), secret.mac(b"data")
     wrapped, wrapped_kem = kek.wrap(b"", secret), kek.wrap_kem(b"", kem)
+    encrypted = kek.encrypt(b"", b"data")
     wrapped_sig = kek.wrap_sig(b"", sig)
     protected = _core.envelope_protected(SUITES[3].alg, bytes(8), bytes(8), 1)
     header = _core.EnvelopeHeader(
@@ -95,6 +96,8 @@ def operations() -> dict[str, Callable[[], object]]:
         "Secret.random": Secret.random,
         "Secret.read_fd": lambda: Secret.read_fd(fd, line=True),
         "Secret.take": lambda: Secret.take(bytearray(32)),
+        "Secret.decrypt": lambda: kek.decrypt(b"", encrypted),
+        "Secret.encrypt": lambda: kek.encrypt(b"", b"data"),
         "Secret.unwrap": lambda: kek.unwrap(b"", wrapped),
         "Secret.unwrap_kem": lambda: kek.unwrap_kem(b"", ML_KEM_768.id, wrapped_kem),
         "Secret.unwrap_sig": lambda: kek.unwrap_sig(b"", FALCON_512.id, wrapped_sig),

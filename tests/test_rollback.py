@@ -53,7 +53,7 @@ def number(node: Node) -> int:
 def copied(folder: Path) -> Path:
     copy = folder.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.new"))  # half written
     return copy
 
 

@@ -321,10 +321,11 @@ def _assemble(
         _require_custody(identity, policy)
         warn_of_lock_limit(audit)
         keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
-        _check_place(folder, audit, identity, store, url)
         keystore.own_bundles = _own_bundles(identity)
+        # First: a folder that is refused for its age stays as it is.
         anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
         freshness = Freshness(store, anchor, counter, block=policy.sequence_block)
+        _check_place(folder, audit, identity, store, url)
         queues = Queues(_journal(folder, identity, store, url), freshness)
     except BaseException:
         store.close()
