@@ -65,7 +65,8 @@ async def test_a_message_arrives_as_it_was_sent(client: Client, qos: int, size: 
     async with client() as sender, client() as receiver:
         await receiver.subscribe("line1/+/setpoint", qos=qos)
         await sender.publish("line1/übung/setpoint", payload, qos=qos)
-        assert await receive(receiver, 1) == [Delivery("line1/übung/setpoint", payload, False)]
+        (delivery,) = await receive(receiver, 1)
+        assert delivery[:3] == ("line1/übung/setpoint", payload, False)
 
 
 @in_loop
@@ -84,13 +85,13 @@ async def test_a_retained_message_waits_for_subscribers(client: Client) -> None:
         await sender.publish("bundle", b"1", retain=True)
         assert [d.retained for d in await receive(early, 1)] == [False]
         await late.subscribe("bundle")
-        assert await receive(late, 1) == [Delivery("bundle", b"1", True)]
+        assert (await receive(late, 1))[0][:3] == ("bundle", b"1", True)
         await sender.publish("bundle", b"", retain=True)
         await receive(late, 1)
         async with client() as later:
             await later.subscribe("bundle")
             await sender.publish("bundle", b"2")
-            assert await receive(later, 1) == [Delivery("bundle", b"2", False)]
+            assert (await receive(later, 1))[0][:3] == ("bundle", b"2", False)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
