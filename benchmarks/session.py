@@ -216,13 +216,13 @@ def measure_return(a: OwnKeys, b: OwnKeys, peers: int = 400, rounds: int = 5) ->
     against what one responder side costs at least."""
     many = {as_peer(a, n).bundle.kid: as_peer(a, n) for n in range(1, peers + 1)}
     ratios, rates = [], []
-    own, caller = frames.credential(b.bundle), frames.credential(a.bundle)
+    own = frames.credential(b.bundle)
     limits = Limits(total_rate=1e9, total_burst=1e9, half_open=peers)
     for _ in range(rounds):
         served = Sessions(lambda: b, many.__getitem__, limits)
         spent = bare = 0.0
         for kid, peer in many.items():
-            theirs = (frames.credential(peer.bundle)[0], caller[1])
+            theirs = frames.credential(peer.bundle)
             for table in (served, None):
                 starts = _core.HandshakeInitiator(-24, b"\1" * 4, theirs, own)
                 start = time.perf_counter()
@@ -241,7 +241,10 @@ def measure_return(a: OwnKeys, b: OwnKeys, peers: int = 400, rounds: int = 5) ->
                 if table:
                     table.receive(0.0, frames.make(Kind.MESSAGE_3, starts.c_r, message_3), None)
                     spent += used + time.perf_counter() - start
-                    table.take()
+                    if [each.frame[0] for each in table.take() if isinstance(each, Send)] != [
+                        Kind.MESSAGE_4
+                    ]:
+                        raise RuntimeError("a handshake was refused")
                 else:
                     responder.read_message_3(message_3, theirs, peer.sig_key, 0)
                     bare += used + time.perf_counter() - start
