@@ -33,7 +33,8 @@ class Proxy:
         self._listener.listen(8)
         control = tpm.folder / "p.ctrl"
         control.symlink_to(tpm.folder / "s.ctrl")
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._serving = threading.Thread(target=self._serve, daemon=True)
+        self._serving.start()
 
     @property
     def uri(self) -> str:
@@ -47,6 +48,8 @@ class Proxy:
 
     def close(self) -> None:
         """Ends it."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread: closing would not
+        self._serving.join()
         self._listener.close()
 
     def _serve(self) -> None:
