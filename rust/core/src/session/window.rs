@@ -15,7 +15,7 @@ pub struct Window {
     size: u32,
     /// One above the highest number seen; 0 at the start.
     next: u32,
-    /// Bit `n % (64 * len)` for each number in the window, and for those that are told.
+    /// A power of two of words: bit `n % (64 * len)` for each number in the window, and for those that are told.
     seen: Vec<u64>,
 }
 
@@ -26,12 +26,12 @@ impl Window {
             return Err(Error::Parameter("the size of the replay window"));
         }
         // One word more than needed: the highest word is cleared while it is entered.
-        let words = size.max(TOLD) as usize / 64 + 2;
+        let words = (size.max(TOLD) as usize / 64 + 2).next_power_of_two();
         Ok(Self { size, next: 0, seen: vec![0; words] })
     }
 
     fn place(&self, number: u32) -> (usize, u64) {
-        (number as usize / 64 % self.seen.len(), 1 << (number % 64))
+        (number as usize / 64 & (self.seen.len() - 1), 1 << (number % 64))
     }
 
     /// One above the highest number seen.
@@ -67,7 +67,7 @@ impl Window {
             // Words entered for the first time hold numbers of a former round.
             let words = self.seen.len();
             let entered = (self.next.div_ceil(64)..=number / 64).take(words);
-            entered.for_each(|word| self.seen[word as usize % words] = 0);
+            entered.for_each(|word| self.seen[word as usize & (words - 1)] = 0);
             self.next = number + 1;
         }
         let (word, bit) = self.place(number);
