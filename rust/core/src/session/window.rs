@@ -65,9 +65,11 @@ impl Window {
     pub fn accept(&mut self, number: u32) {
         if number >= self.next {
             // Words entered for the first time hold numbers of a former round.
-            let words = self.seen.len();
-            let entered = (self.next.div_ceil(64)..=number / 64).take(words);
-            entered.for_each(|word| self.seen[word as usize & (words - 1)] = 0);
+            let (first, last, words) = (self.next.div_ceil(64), number / 64, self.seen.len());
+            if first <= last {
+                let entered = (first..=last).take(words);
+                entered.for_each(|word| self.seen[word as usize & (words - 1)] = 0);
+            }
             self.next = number + 1;
         }
         let (word, bit) = self.place(number);
