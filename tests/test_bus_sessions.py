@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from brokers import Start, until
 from devices import Pair
-from pqc_iiot import Node, Policy, PolicyError, SessionUse, TransportError
+from pqc_iiot import Message, Node, Policy, PolicyError, SessionUse, TransportError
 from pqc_iiot.session import Fate, Report
 from pqc_iiot.transports import Delivery
 from pqc_iiot.transports.bus import Bus
@@ -270,3 +271,52 @@ async def test_a_peer_that_lost_its_keys_is_found_out_and_gets_frames_meanwhile(
 def test_policies_are_stored_and_old_ones_read() -> None:
     policy = Policy(sessions=SessionUse.ALWAYS, session_window=64)
     assert Policy.decode(policy.encode()) == policy
+
+
+@in_loop
+async def test_packets_wait_in_the_inbox_and_their_sender_hears_of_them_then(pair: Pair) -> None:
+    broker = MemoryBroker()
+    reports: list[Report] = []
+    sessions = pair.plc.sessions._sessions
+    sessions.limits = replace(sessions.limits, confirm_every=1)
+    async with (
+        Bus(pair.plc, broker.client()) as plc,
+        Bus(pair.sensor, broker.client(), on_report=reports.append) as sensor,
+    ):
+        messages = plc.listen("up", durable=True)
+        await messages.ready()
+        await sensor.send("plc", "up", b"frame")
+        await ready(pair.sensor, "plc")
+        put, loop = pair.plc.inbox.put, asyncio.get_running_loop()
+        stored: list[int] = []
+
+        async def a_timer_comes() -> None:
+            assert plc._sessions is not None
+            plc._sessions.flush()
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        def late(messages: Iterable[Message]) -> None:
+            asyncio.run_coroutine_threadsafe(a_timer_comes(), loop).result()
+            assert all(each.fate is not Fate.CONFIRMED for each in reports)
+            stored.append(len(found := list(messages)))
+            put(found)
+
+        pair.plc.inbox.put = late  # type: ignore[method-assign]
+        assert await sensor.send("plc", "up", b"packet") > 0
+        await until(lambda: any(each.fate is Fate.CONFIRMED for each in reports))
+        assert stored == [1]
+    waiting = {each.payload: each.id for each in pair.plc.inbox.messages()}
+    assert waiting.keys() == {b"frame", b"packet"}
+    pair.reopen()
+    assert {each.payload: each.id for each in pair.plc.inbox.messages()} == waiting
+
+
+@in_loop
+async def test_always_lets_nothing_wait_on_disk(pair: Pair) -> None:
+    broker = MemoryBroker()
+    use(pair.sensor, SessionUse.ALWAYS)
+    async with Bus(pair.sensor, broker.client()) as sensor:
+        with pytest.raises(PolicyError, match="on disk"):
+            await sensor.send("plc", "up", b"x", durable=True)
+    assert len(pair.sensor.outbox) == 0
