@@ -31,7 +31,7 @@ impl Window {
     }
 
     fn place(&self, number: u32) -> (usize, u64) {
-        (number as usize / 64 & (self.seen.len() - 1), 1 << (number % 64))
+        ((number as usize / 64) & (self.seen.len() - 1), 1 << (number % 64))
     }
 
     /// One above the highest number seen.
