@@ -1,7 +1,7 @@
 """Sessions, measured: packets, handshakes, memory, and many who return at once.
 
-Where the time goes: a packet is the AEAD (about two thirds of a packet in a batch, with its
-key expanded), one new `bytes` with its place in a list, and for a single one the call from
+Where the time goes: a packet is the AEAD (about three quarters of a packet in a batch, with
+its key expanded), one new `bytes` with its place in a list, and for a single one the call from
 Python and wiping the stack. The key stays expanded in locked memory, because setting it up
 takes longer than the packet. A handshake is two Falcon signatures, three KEM operations,
 and about a sixth of SHA-384: transcript, key schedule, keystream.
