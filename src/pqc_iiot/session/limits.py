@@ -30,7 +30,7 @@ class Limits:
     """Repetitions without an answer before a message or session is given up."""
     give_up: float = 60.0
     """How long a message waits for a session before its sender hears that there is none."""
-    confirm_every: int = 32
+    confirm_every: int = 128
     confirm_within: float = 0.25
     """The receiver tells what arrived after so many packets, or after this time."""
     silence: float = 60.0
