@@ -35,8 +35,9 @@ class Limits:
     """The receiver tells what arrived after so many packets, or after this time."""
     silence: float = 60.0
     """After hearing nothing for so long, a peer is asked before it is sent to."""
-    grace: float = 30.0
-    """How long a replaced session still receives after the last packet on it."""
+    grace: float = 90.0
+    """How long a replaced session still receives after the last packet on it: longer than
+    `silence`, for as long a peer that uses the other one sends on it without asking."""
     waiting: int = 1024
     """Messages that may wait for one peer's session."""
     unconfirmed: int = 8192
@@ -55,6 +56,8 @@ class Limits:
             raise InvalidInputError("window must be from 0 to 4096")
         if not 1 <= self.rekey_packets <= NUMBERS or not 1 <= self.rekey_failures <= NUMBERS:
             raise InvalidInputError(f"rekey limits must be from 1 to {NUMBERS}")
+        if self.grace <= self.silence:
+            raise InvalidInputError("grace must be longer than silence")
 
     def is_due(self, session: Session, age: float) -> bool:
         """Whether a session should be replaced by now."""
