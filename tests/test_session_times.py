@@ -6,7 +6,6 @@ import pytest
 
 from pqc_iiot import InvalidInputError
 from pqc_iiot.session import Limits, Send
-from pqc_iiot.session.frames import Kind
 from session_network import Network
 
 
