@@ -33,6 +33,9 @@ const SUITES: [(i64, Sig); 7] = [
     (-30, Sig::MlDsa65),
 ];
 
+const C_I: [u8; ID_LEN] = [1, 2, 3, 4];
+const C_R: [u8; ID_LEN] = [5, 6, 7, 8];
+
 fn pass(from: &mut Session, to: &mut Session) {
     let mut packet = vec![0; OVERHEAD + 5];
     from.sender.seal(b"topic", b"hello", &mut packet).unwrap();
@@ -51,10 +54,11 @@ fn every_suite_ends_in_one_session_over_forgeries_that_change_nothing() {
             forged[at] ^= 1;
             forged
         };
-        let mut initiator = Initiator::new(suite, &[1; 4], a.party(), b.party()).unwrap();
+        let mut initiator = Initiator::new(suite, &C_I, a.party(), b.party()).unwrap();
+        assert_eq!(initiator.suite(), suite);
         let message_1 = initiator.message_1().to_vec();
-        let mut responder = Responder::new(suite, &message_1, &[2; 4], b.party()).unwrap();
-        assert_eq!(responder.c_i(), [1; 4]);
+        let mut responder = Responder::new(suite, &message_1, &C_R, b.party()).unwrap();
+        assert_eq!(responder.c_i(), C_I);
         let signature = b.signing.sign(&responder.to_be_signed().unwrap()).unwrap();
         let message_2 = responder.message_2(&signature).unwrap();
 
@@ -62,7 +66,7 @@ fn every_suite_ends_in_one_session_over_forgeries_that_change_nothing() {
         assert!(initiator.read_message_2(&message_2, &a.verifying).is_err());
         assert!(initiator.message_3(&[]).is_err());
         let to_be_signed = initiator.read_message_2(&message_2, &b.verifying).unwrap();
-        assert_eq!(initiator.c_r(), [2; 4]);
+        assert_eq!(initiator.c_r(), C_R);
         let message_3 = initiator.message_3(&a.signing.sign(&to_be_signed).unwrap()).unwrap();
 
         let (p, v) = (a.party(), &a.verifying);
@@ -84,6 +88,27 @@ fn every_suite_ends_in_one_session_over_forgeries_that_change_nothing() {
             assert_eq!(all.map(Vec::len).into_iter().sum::<usize>(), 3734);
         }
     }
+}
+
+/// Everything else is right, the signature too: the hint alone is another one.
+#[test]
+fn a_credential_under_another_id_than_the_expected_is_refused_by_both_sides() {
+    let (a, b) = (Device::new(Sig::Falcon512, [1, 2]), Device::new(Sig::Falcon512, [3, 4]));
+    let renamed = |device: &Device| Party { id_cred: vec![0xa1, 4, 0x42, 9, 9], ..device.party() };
+    let mut initiator = Initiator::new(-24, &C_I, renamed(&a), b.party()).unwrap();
+    let mut answers = [renamed(&b), b.party()].map(|party| {
+        let mut responder = Responder::new(-24, initiator.message_1(), &C_R, party).unwrap();
+        let signature = b.signing.sign(&responder.to_be_signed().unwrap()).unwrap();
+        (responder.message_2(&signature).unwrap(), responder)
+    });
+    let refused = initiator.read_message_2(&answers[0].0, &b.verifying).err();
+    assert_eq!(refused, Some(Error::Authentication));
+    let to_be_signed = initiator.read_message_2(&answers[1].0, &b.verifying).unwrap();
+    let message_3 = initiator.message_3(&a.signing.sign(&to_be_signed).unwrap()).unwrap();
+    let responder = &mut answers[1].1;
+    let refused = responder.read_message_3(&message_3, &a.party(), &a.verifying, 0).err();
+    assert_eq!(refused, Some(Error::Authentication));
+    assert!(responder.read_message_3(&message_3, &renamed(&a), &a.verifying, 0).is_ok());
 }
 
 #[test]

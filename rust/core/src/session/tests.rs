@@ -52,6 +52,20 @@ fn packets_arrive_once_and_bind_topic_session_and_number() {
 }
 
 #[test]
+fn both_ends_count_and_the_sender_is_told_what_arrived() {
+    let (mut sender, mut receiver) = pair(8);
+    let packets = [b"0", b"1", b"2"].map(|payload| sender.packet(b"t", payload).unwrap());
+    assert_eq!(sender.sealed(), 3);
+    for number in [0, 2] {
+        receiver.payload(b"t", &packets[number]).unwrap();
+    }
+    assert_eq!((receiver.opened(), receiver.next(), receiver.oldest()), (2, 3, 0));
+    let mut told = [0; TOLD as usize / 8];
+    told[0] = 0b101;
+    assert_eq!(receiver.told(), told);
+}
+
+#[test]
 fn strict_order_drops_what_comes_late_and_a_window_takes_it_once() {
     for (window, late) in [(0, Err(Error::Replay)), (8, Ok(b"0".to_vec()))] {
         let (mut sender, mut receiver) = pair(window);
