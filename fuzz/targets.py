@@ -16,7 +16,7 @@ import machines
 from bending import bend
 from machines import Target, own_keys
 
-from pqc_iiot import _core, bundle, cose, envelope, keystore
+from pqc_iiot import _core, bundle, cose, envelope, keystore, presence
 from pqc_iiot._core import Secret
 from pqc_iiot.anchor import Anchor, Mark
 from pqc_iiot.audit.checkpoint import Checkpoint, Signer, make_origin
@@ -32,6 +32,7 @@ from pqc_iiot.freshness import _parse_seen
 from pqc_iiot.identity import note_key
 from pqc_iiot.keystore import PeerState
 from pqc_iiot.policy import Policy
+from pqc_iiot.presence import PresenceRecord, parse_presence
 from pqc_iiot.providers import open_provider
 from pqc_iiot.session import frames
 from pqc_iiot.store import Row
@@ -121,6 +122,33 @@ def _bundle() -> Target:
             signed = bundle._signature(own.keys, own.bundle.fingerprint, claims)
             message = cose.dumps([b"", {}, claims, [signed]])
             bundle.parse_bundle(cose.TAG_SIGN + message)
+
+    return run
+
+
+def _presence() -> Target:
+    """Records bent by a broker, and by a copy of the device that signs what was bent."""
+    own = own_keys("device")
+    genuine = presence._sign(own, 3, 1024, ((1, b"i" * 16), (3, b"j" * 16)))
+    payload = cose.dumps([own.bundle.fingerprint, 3, 1024, [[1, b"i" * 16], [3, b"j" * 16]]])
+    protected = presence._protected(own.bundle)
+    last = parse_presence(genuine, own.bundle)
+
+    def take(record: bytes) -> PresenceRecord:
+        taken = parse_presence(record, own.bundle)
+        assert taken.covers(taken)
+        last.covers(taken)
+        return taken
+
+    def run(data: bytes) -> None:
+        bent = bend([genuine], data)
+        with contextlib.suppress(PqcIiotError):
+            take(bent)
+            assert bent == genuine, "a changed record was taken"
+        if data[:1] == b"\x01":
+            claims = bend([payload], data)
+            signature = own.keys.sign(presence._to_be_signed(protected, claims))
+            take(cose.TAG_SIGN1 + cose.dumps([protected, {}, claims, signature]))
 
     return run
 
@@ -244,6 +272,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "node": machines.node_target,
     "notes": _notes,
     "policy": lambda: Policy.decode,
+    "presence": _presence,
     "proof": lambda: Proof.parse,
     "provider": _provider,
     "record": lambda: AuditRecord.parse,

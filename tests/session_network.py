@@ -148,7 +148,9 @@ class Weather:
 
 
 @dataclass(order=True)
-class _Flight:
+class Flight:
+    """A frame on its way, or that was; `at` is when it arrives, or was sent."""
+
     at: float
     order: int
     to: str = field(compare=False)
@@ -168,9 +170,11 @@ class Network:
         self.b = Device("b", "a", limits, self.rng, suites[::-1])
         self.devices = {"a": self.a, "b": self.b}
         self.weather = Weather()
+        self.loses: Callable[[Send], bool] = lambda _: False
+        """What is lost in any weather."""
         self.now = 1000.0
-        self.flights: list[_Flight] = []
-        self.history: list[_Flight] = []
+        self.flights: list[Flight] = []
+        self.history: list[Flight] = []
         self.sent = 0
 
     def other(self, device: Device) -> Device:
@@ -180,7 +184,7 @@ class Network:
     def _fly(self, to: str, frame: bytes, context: str | None) -> None:
         at = self.now + self.weather.delay + self.rng.random() * self.weather.jitter
         self.sent += 1
-        heapq.heappush(self.flights, _Flight(at, self.sent, to, frame, context))
+        heapq.heappush(self.flights, Flight(at, self.sent, to, frame, context))
 
     def collect(self) -> None:
         """Takes what the devices want to send on its way."""
@@ -191,7 +195,9 @@ class Network:
 
     def _pass(self, to: str, send: Send) -> None:
         rng, weather = self.rng, self.weather
-        self.history.append(_Flight(self.now, 0, to, send.frame, send.context))
+        self.history.append(Flight(self.now, 0, to, send.frame, send.context))
+        if self.loses(send):
+            return
         if rng.random() < weather.damage:
             self._fly(to, _damaged(rng, send.frame), send.context)
         elif rng.random() >= weather.drop:
@@ -225,7 +231,7 @@ class Network:
         handshake = HandshakeInitiator(edhoc, self.rng.randbytes(4), caller, called)
         return frames.make(Kind.MESSAGE_1, device.peer.bundle.kid, handshake.message_1)
 
-    def _impostor_answers(self, old: _Flight) -> bytes:
+    def _impostor_answers(self, old: Flight) -> bytes:
         """A proper message 2 to what was overheard, signed by somebody else's key."""
         if old.frame[:1] != b"\x02":
             return self._impostor_begins(old.to)

@@ -497,6 +497,10 @@ def _restore(pair: Pair) -> None:
     data = pair.plc.backup(secret)
     with Node.restore(pair.folder / "restored", data, secret, provider=PLAINTEXT) as restored:
         refused(lambda: pair.plc.peers.add(restored.bundle.encoded, transport="mqtt"))
+    shutil.copytree(plc_folder(pair), pair.folder / "clone")
+    with Node.open(pair.folder / "clone") as clone:
+        record = clone.presence.record()
+    refused(lambda: pair.plc.presence.take(record, transport="mqtt"))
 
 
 @causes("state_copied")

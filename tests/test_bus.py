@@ -15,7 +15,8 @@ from brokers import TIME_LIMIT, Start, until
 from pqc_iiot import Node, PeerState, Policy, TofuWarning, TransportError, Trust
 from pqc_iiot.audit import tail
 from pqc_iiot.trail import AUDIT_FILE
-from pqc_iiot.transports.bus import ANNOUNCEMENTS, Bus, Listening
+from pqc_iiot.transports.announcing import ANNOUNCEMENTS
+from pqc_iiot.transports.bus import Bus, Listening
 from pqc_iiot.transports.memory import MemoryBroker
 
 PROVIDER = "software:insecure-plaintext-keys"

@@ -21,7 +21,7 @@ from pqc_iiot.cli import disk
 from pqc_iiot.place import check_place
 from pqc_iiot.providers.passphrase import from_file
 from pqc_iiot.trail import AUDIT_FILE
-from pqc_iiot.transports.bus import ANNOUNCEMENTS
+from pqc_iiot.transports.announcing import ANNOUNCEMENTS, PRESENCE
 from pqc_iiot.transports.mqtt import MqttTransport
 from pqc_iiot.transports.mqtt_options import MqttOptions
 
@@ -134,12 +134,12 @@ def test_a_place_is_written_once(plc: Path) -> None:
 # Alive elsewhere
 
 
-def show(url: str, name: str, payload: bytes) -> None:
-    """Puts something on the topic where a device shows its bundle."""
+def show(url: str, name: str, payload: bytes, where: str = ANNOUNCEMENTS) -> None:
+    """Puts something on a topic where a device shows itself."""
 
     async def publish() -> None:
         async with MqttTransport(MqttOptions.from_url(url)) as transport:
-            await transport.publish(ANNOUNCEMENTS + name, payload, retain=True)
+            await transport.publish(where + name, payload, retain=True)
 
     asyncio.run(publish())
 
@@ -164,6 +164,62 @@ def test_the_same_identity_alive_elsewhere(plc: Path, tmp_path: Path, start: Sta
     show(broker.url, "plc", before.encoded)  # what the restored device finds is its own past
     check = doctor(tmp_path / "b", at)["announcement"]
     assert (check["outcome"], "before the last" in check["found"]) == ("warning", True)
+
+
+def announce(folder: Path, url: str) -> None:
+    """Starts the device in a folder, lets it show itself, and ends it."""
+
+    async def run(node: Node) -> None:
+        async with node.mqtt(url) as bus:
+            await bus.announce()
+
+    with Node.open(folder) as node:
+        asyncio.run(run(node))
+
+
+def test_a_clone_with_the_same_keys(plc: Path, tmp_path: Path, start: Start) -> None:
+    url = start().url
+    at = f"--broker {url}"
+    shutil.copytree(plc, tmp_path / "clone")
+    assert outcome(plc, "presence", at)[0] == "ok"  # nobody shows anything
+    announce(plc, url)
+    for _ in range(2):
+        assert outcome(plc, "presence", at)[0] == "ok"
+    found, fix = outcome(tmp_path / "clone", "presence", at)  # it has shown nothing yet
+    assert found == "failed"
+    assert f"pqc-iiot --state {tmp_path / 'clone'} id rotate" in fix
+    announce(tmp_path / "clone", url)
+    assert outcome(plc, "presence", at)[0] == "failed"
+    assert outcome(plc, "copy")[0] == "ok"  # it only looked
+    announce(plc, url)
+    assert outcome(plc, "copy")[0] == "failed"  # what the bus has seen stays so
+    assert outcome(plc, "presence", at)[0] == "ok"  # its own is there again
+    assert pqc(f"--state {plc} status --json").data["cloned"]
+    with Node.open(plc) as node:
+        node.rotate()
+        check = doctor(plc, at)["presence"]  # while a process owns the folder
+        assert check["outcome"] == "warning"  # of the keys before
+    announce(plc, url)
+    assert (outcome(plc, "presence", at)[0], outcome(plc, "copy")[0]) == ("ok", "ok")
+    assert not pqc(f"--state {plc} status --json").data["cloned"]
+
+
+def test_a_clone_of_a_running_device(plc: Path, tmp_path: Path, start: Start) -> None:
+    """No key is needed to see it, and nothing is published in order to."""
+    url = start().url
+    shutil.copytree(plc, tmp_path / "clone")
+    with Node.open(plc) as node:
+        record = node.presence.record()
+        show(url, "plc", record, PRESENCE)
+        assert outcome(plc, "presence", f"--broker {url}")[0] == "ok"
+        announce(tmp_path / "clone", url)
+        found = doctor(plc, f"--broker {url}")
+        assert (found["keys"]["outcome"], found["presence"]["outcome"]) == ("skipped", "failed")
+        assert "same keys" in found["presence"]["found"]
+        # What is shown under our name by whomever is no clone.
+        for junk in (b"junk", node.bundle.encoded, record[:-1], record[:99] + b"x" + record[100:]):
+            show(url, "plc", junk, PRESENCE)
+            assert outcome(plc, "presence", f"--broker {url}")[0] == "warning"
 
 
 def test_somebody_under_the_same_name(plc: Path, tmp_path: Path, start: Start) -> None:

@@ -58,6 +58,12 @@ def payloads(node: Node) -> list[bytes]:
     return [message.payload for message in node.inbox.messages()]
 
 
+def test_only_what_is_received_durably_gets_there(pair: Pair) -> None:
+    (result,) = pair.plc.open_many([Incoming(pair.frame(), CONTEXT)])
+    assert isinstance(result, Message)
+    assert not pair.plc.inbox.messages()
+
+
 @pytest.mark.parametrize("again", [crash_and_open, lambda pair: pair.reopen()])
 def test_what_was_not_acknowledged_is_there_again(
     pair: Pair, again: Callable[[Pair], object]

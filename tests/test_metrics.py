@@ -94,6 +94,17 @@ def test_messages_are_counted_by_http(pair: Pair) -> None:
         fetch(port)
 
 
+def test_what_an_operation_took_is_less_than_the_caller_waited(pair: Pair) -> None:
+    pair.sensor.meter, pair.plc.meter = Meter(), Meter()
+    begin = time.perf_counter()
+    pair.plc.open_many([Incoming(pair.frame(), "line1/temp")])
+    waited = time.perf_counter() - begin
+    sender, receiver = (text(node) for node in (pair.sensor, pair.plc))
+    for page, operation in ((sender, "seal"), (receiver, "open"), (receiver, "commit")):
+        took = value(page, "operation_duration_seconds_sum", operation=operation)
+        assert 0 < took < waited, operation
+
+
 def test_a_meter_that_is_there_stays(pair: Pair, tmp_path: Path) -> None:
     pair.plc.meter = meter = Meter()
     with exported(pair.plc, str(tmp_path / "x.prom")):

@@ -152,3 +152,15 @@ def test_no_packet_goes_out_unasked_where_somebody_must_look(happened: str) -> N
         case "closed":
             a.channel.close()
     assert not a.channel.at_ease(NOW)
+
+
+def test_closing_wipes_the_keys_and_reports_what_is_open() -> None:
+    a, b = ends()
+    a.hear(b.messages(1))
+    a.messages(3)
+    a.channel.close()
+    assert a.channel.session.closed
+    assert a.emitted == [Report(range(3), Fate.UNCONFIRMED, "b")]
+    assert a.channel.due == NEVER
+    with pytest.raises(StateError):
+        a.messages(1)

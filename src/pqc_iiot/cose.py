@@ -26,6 +26,8 @@ KTY_AKP = 7
 
 TAG_SIGN = b"\xd8\x62"
 """Tag 98 of a `COSE_Sign`, encoded: it stands in front of what `loads` decodes."""
+TAG_SIGN1 = b"\xd2"
+"""Tag 18 of a `COSE_Sign1`."""
 
 _PLAIN = frozenset((int, bytes, str))
 _BYTES = [bytes((value,)) for value in range(256)]

@@ -119,7 +119,8 @@ class PeerKeyChangedError(PolicyError):
 
 
 class ClonedIdentityError(PqcIiotError):
-    """A bundle that this device's keys signed and this device did not make."""
+    """A bundle or a record of presence that this device's keys signed and this device did
+    not make: a copy of them is in use."""
 
     code = "cloned_identity"
     exit_code = 3

@@ -35,6 +35,7 @@ from .opening import Open, Path
 from .outbox import Outbox
 from .peers import Peers
 from .policy import Policy
+from .presence import Presence
 from .providers import PassphraseSource
 from .reception import Admitted, Reception, described
 from .sending import require_recipient
@@ -95,6 +96,7 @@ class Node:
         self.inbox = Inbox(self._usable_state, self._lock)
         self.outbox = Outbox(self._usable_state, self._lock, self.seal, self._refused)
         self.witness = Witness(self._usable_state, self._lock, self.seal)
+        self.presence = Presence(self._usable_state, self._lock, self._refused)
 
     # Making and opening
 

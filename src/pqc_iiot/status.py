@@ -12,6 +12,7 @@ from .audit import AuditStats
 from .backup import backup_age
 from .identity import BUNDLE_FILE
 from .place import is_copy
+from .presence import is_cloned
 from .providers import Custody, Operation
 from .queues import QueueStatus
 from .sessions import SessionStatus
@@ -37,7 +38,8 @@ class Status:
     `rollback_protected` whether a counter in hardware would tell that the whole folder was
     put back, `numbers_reserved` the upper edge of the numbers given out, `key_age` the
     seconds since the current keys were made (by the age of the bundle's file). `copied`
-    tells that the folder became a copy under the current keys, `backup` whether the last one
+    tells that the folder became a copy under the current keys, `cloned` that these were seen
+    in use elsewhere, `backup` whether the last one
     is `current` or `outdated` (by keys, policy or allow-list), or that there is `none`.
     """
 
@@ -67,6 +69,7 @@ class Status:
     sessions: SessionStatus
     sinks: tuple[SinkStatus, ...] = ()
     copied: bool = False
+    cloned: bool = False
     backup: str = "none"
 
 
@@ -149,6 +152,7 @@ def status_of(state: State, sessions: SessionStatus) -> Status:
         sinks=state.sinks.status() if state.sinks is not None else (),
         sessions=sessions,
         copied=is_copy(state.store, state.identity.generation),
+        cloned=is_cloned(state.store, bundle),
         backup=backup_age(state),
     )
 

@@ -80,12 +80,16 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
         "count": Field(int, "how many times", 3),
         "custody": Field(str, "where the key lives: software, sealed, split or native", "software"),
         "dropped": Field(str, "name of the event whose records are lost", "refused_replay"),
+        "edge": Field(int, "upper edge of the sequence numbers that a device has reserved", 2048),
         "error": Field(
             str, "the operating system's name of the last error, such as ENOSPC", "ENOSPC"
         ),
         "fate": Field(str, "what became of messages: lost, unconfirmed or unsent", "lost"),
         "fingerprint": Field(str, "fingerprint of this device's bundle, 64 hex digits", "5d41…"),
         "head_sequence": Field(int, "sequence of the last record according to the head file", 41),
+        "instance": Field(
+            str, "random id of one opening of a device's state, 32 hex digits", "4be1…"
+        ),
         "key": Field(str, "key id, hex", "5d41402abc4b2a76"),
         "last_root": Field(str, "root of the tree that was seen before, 64 hex digits", "9f86…"),
         "last_sequence": Field(int, "highest sequence number accepted or found before", 40),
@@ -271,8 +275,9 @@ _REFUSALS = tuple(
         (4010, "peer_key_changed", _HIGH, "CR 1.2",
          "A known name came with other keys.", ("name", "presented", "serial", "transport")),
         (4011, "cloned_identity", _CRITICAL, "CR 1.5",
-         "A bundle came in that this device's keys signed and this device did not make: a copy "
-         "of its keys is in use.", ("presented", "serial", "transport")),
+         "A bundle or a record of presence came in that this device's keys signed and this "
+         "device did not make: a copy of its keys is in use.",
+         ("presented", "serial", "instance", "edge", "transport")),
         (4012, "custody_too_low", _MEDIUM, "CR 1.9",
          "Keys would be, or are, in a lower custody than is demanded.", ("path",)),
     )

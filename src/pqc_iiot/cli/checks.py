@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..folder import LOCK_FILE, permission_problems
 from ..identity import public_bundle
+from ..presence import last_shown, parse_presence
 from ..trail import AUDIT_FILE
 from .disk import look_at_sync
 
@@ -44,6 +45,11 @@ _SLOW_SYNC = 0.1
 _SPACE_NEEDED, _SPACE_WISHED = 16 * _MIB, 256 * _MIB
 _SOME_TIME_AGO = 1767225600
 """2026-01-01, in seconds since 1970: a clock before it was never set."""
+
+
+_ONE_OF_BOTH = (
+    "stop one of both, and make new keys in the other: pqc-iiot id rotate, then pqc-iiot id retire"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,25 +207,33 @@ def broker(options: Broker, state: Path) -> Iterator[Check]:
     """Whether the broker lets us in, and what it has under our name."""
     import asyncio
 
-    from ..transports.bus import announced
+    from ..transports.announcing import ANNOUNCEMENTS, PRESENCE, shown
 
     try:
         own: Bundle | None = public_bundle(state)
     except PqcIiotError:
         own = None
 
-    async def ask() -> bytes | None:
+    async def ask() -> dict[str, bytes | None]:
         async with options.transport() as transport:
-            return await announced(transport, own.name) if own else None
+            if own is None:
+                return {}
+            return await shown(transport, ANNOUNCEMENTS + own.name, PRESENCE + own.name)
 
     try:
-        shown = asyncio.run(ask())
+        found = asyncio.run(ask())
     except PqcIiotError as error:
         yield Check("broker", "failed", str(error), error.hint)
         return
     yield Check("broker", "ok", f"{options.url} let us in")
-    if own:
-        yield _announcement(own, shown)
+    for topic, data in found.items():
+        if own and topic.startswith(ANNOUNCEMENTS):
+            yield _announcement(own, data)
+        elif own:
+            yield _presence(own, data, state)
+    if own and len(found) < 2:
+        fix = "let this device read what it shows: pqc-iiot/bundle/ and pqc-iiot/presence/NAME"
+        yield Check("presence", "skipped", "the broker does not let us look", fix)
 
 
 def _announcement(own: Bundle, shown: bytes | None) -> Check:
@@ -245,7 +259,32 @@ def _announcement(own: Bundle, shown: bytes | None) -> Check:
     return Check(name, "warning", found, "find out who; peers refuse them under this name")
 
 
+def _presence(own: Bundle, data: bytes | None, state: Path) -> Check:
+    """Whether only this folder has shown that the keys are in use. Publishes nothing."""
+    name = "presence"
+    if data is None:
+        return Check(name, "ok", "nobody shows that this device's keys are in use")
+    try:
+        record = parse_presence(data, own)
+    except PqcIiotError as error:
+        return Check(name, "warning", f"under {own.name} something else is shown: {error}")
+    try:
+        last = last_shown(state, own)  # later than the broker's: a process may run here
+    except PqcIiotError as error:
+        return Check(name, "failed", str(error), error.hint)
+    if last is not None and last.covers(record):
+        return Check(name, "ok", "only this folder has shown that its keys are in use")
+    found = (
+        f"the same keys are in use elsewhere, with numbers reserved up to {record.edge}:"
+        " this folder was copied, or is itself an older copy"
+    )
+    return Check(name, "failed", found, _ONE_OF_BOTH)
+
+
 def _copy(status: Status) -> Check:
+    if status.cloned:
+        found = "the keys were seen in use elsewhere: the folder was copied, or is an older copy"
+        return Check("copy", "failed", found, _ONE_OF_BOTH)
     if status.copied:
         found = (
             "the folder was copied, or its disk is in another machine: the original may be alive"

@@ -225,7 +225,6 @@ class Channel:
     def close(self) -> None:
         """Wipes the keys; what is open stays unconfirmed."""
         self.session.close()
-        self._ease = 0
         self._ask_at = self._answer_at = NEVER
         for tokens, fate in self.unconfirmed.clear(Fate.UNCONFIRMED):
             self._emit(Report(tokens, fate, self.peer.name))

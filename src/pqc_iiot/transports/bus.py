@@ -26,14 +26,12 @@ from ..policy import SessionUse
 from ..session import Report
 from ..sessions import PACKET
 from . import Delivery, Transport, check_topic
+from .announcing import SHOWN, Announcing
 from .durable import Receiving, Sending
 from .listening import Handover, Listening
 from .session_traffic import SessionTraffic
 
-__all__ = ["ANNOUNCEMENTS", "Bus", "Listening", "mqtt_bus"]
-
-ANNOUNCEMENTS = "pqc-iiot/bundle/"
-"""Topics on which devices show their bundles, followed by the device's name."""
+__all__ = ["Bus", "Listening", "mqtt_bus"]
 
 FLUSH = 0.05
 """Seconds until what was taken or sent durably is so, where no other commit comes first."""
@@ -67,11 +65,11 @@ class Bus:
         # Forgotten listeners must not hold up the others.
         self._listeners: weakref.WeakSet[Listening] = weakref.WeakSet()
         self._pump: asyncio.Task[None] | None = None
-        self._announcements = False
         self._closed = False
         self._flushing: asyncio.Task[None] | None = None
         self._receiving = Receiving(node, self._flush_soon)
         self._sending = Sending(node, transport, self._run, self._flush_soon, self._fail)
+        self._announcing = Announcing(node, transport, self._run, self._start)
         self._failure: PqcIiotError | None = None
         if node.meter is not None:
             node.meter.queues["listeners"] = self._waiting
@@ -234,18 +232,18 @@ class Bus:
         await self._transport.publish(self._node.witness.context(peer), frame)
 
     async def announce(self) -> None:
-        """Shows this device's bundle to all, retained. It makes nobody trust it."""
-        bundle = self._node.bundle
+        """Shows this device's bundle to all, retained, and that its keys are in use here. It
+        makes nobody trust it. A copy that shows the same is noticed: an event
+        `refused_cloned_identity`, and `Status.cloned`."""
         if self._sessions is not None:
             await self._sessions.follow_keys()
-        await self._transport.publish(ANNOUNCEMENTS + bundle.name, bundle.encoded, retain=True)
+        await self._announcing.announce()
 
     async def watch_announcements(self) -> None:
         """Takes in bundles that others show: they wait for approval (or are pinned under
-        TOFU), and signed successors of trusted keys replace them."""
-        self._announcements = True
-        await self._transport.subscribe(ANNOUNCEMENTS + "+")
-        self._start()
+        TOFU), and signed successors of trusted keys replace them. A copy of this device is
+        noticed as by `announce`."""
+        await self._announcing.watch()
 
     def _start(self) -> None:
         if self._pump is None:
@@ -268,8 +266,8 @@ class Bus:
     def _taker(self, delivery: Delivery) -> Callable[[Bus, list[Delivery]], Awaitable[None]]:
         """What takes this delivery in."""
         topic, traffic = delivery.topic, self._sessions
-        if self._announcements and topic.startswith(ANNOUNCEMENTS):
-            return Bus._take_bundles
+        if topic.startswith(SHOWN) and self._announcing.takes(topic):
+            return Bus._take_announced
         if traffic is not None:
             if traffic.is_inbox(topic):
                 return Bus._take_inbox
@@ -277,16 +275,8 @@ class Bus:
                 return Bus._take_packets
         return Bus._take_frames
 
-    async def _take_bundles(self, deliveries: list[Delivery]) -> None:
-        own = self._node.bundle.encoded
-        for delivery in deliveries:
-            try:
-                if delivery.payload != own:
-                    take = partial(self._node.peers.add, transport=self._transport.name)
-                    await self._run(partial(take, delivery.payload))
-            except PqcIiotError as error:
-                log.warning("an announced bundle was refused: %s", error)
-            delivery.ack()
+    async def _take_announced(self, deliveries: list[Delivery]) -> None:
+        await self._announcing.take(deliveries)
 
     async def _take_inbox(self, deliveries: list[Delivery]) -> None:
         assert self._sessions is not None
@@ -376,20 +366,6 @@ class Bus:
             await self._run(self._node.inbox.flush)
         except PqcIiotError as error:
             self._fail(error)
-
-
-async def announced(transport: Transport, name: str, within: float = 1.0) -> bytes | None:
-    """The bundle that a connected transport's broker keeps under a name; None where none
-    comes `within` these seconds of the subscription."""
-    topic = ANNOUNCEMENTS + name
-    await transport.subscribe(topic)
-    try:
-        deliveries = await asyncio.wait_for(transport.receive(), within)
-    except asyncio.TimeoutError:
-        return None
-    for delivery in deliveries:
-        delivery.ack()
-    return next((each.payload for each in deliveries if each.topic == topic), None)
 
 
 def mqtt_bus(node: Node, url: str, **options: str | int | bool) -> Bus:
