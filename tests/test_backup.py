@@ -277,7 +277,7 @@ def test_a_restoration_cut_short_leaves_no_device(
 def test_the_policy_of_the_backup_rules_over_the_new_keys(
     pair: Pair, passphrase: PassphraseSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pqc_iiot.state._require_custody", lambda *_: None)
+    monkeypatch.setattr("pqc_iiot.state.require_custody", lambda *_: None)
     pair.plc.policy = Policy(min_custody=Custody.SEALED)
     with pytest.raises(PolicyError):
         restore(pair, pair.plc.backup(passphrase))

@@ -217,7 +217,7 @@ def test_a_rotation_cut_short_is_finished(pair: Pair, monkeypatch: pytest.Monkey
     """The identity file is written, the store has not heard of it: it does at the opening."""
     old = backup(pair)
     with monkeypatch.context() as patch:
-        patch.setattr("pqc_iiot.state._store_generation", lambda *_: 1 / 0)
+        patch.setattr("pqc_iiot.state.store_generation", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pair.plc.rotate()
     pair.plc.close()

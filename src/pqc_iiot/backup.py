@@ -37,7 +37,8 @@ from .freshness import MAX_SEQUENCE
 from .identity import Identity
 from .policy import Policy
 from .providers import PassphraseSource, SecurityProvider, SigningKey, open_provider
-from .state import State, put_state
+from .starting import put_state
+from .state import State
 from .store import META, PEERS, SEEN, Row, Store
 from .suites import Suite
 from .witness import PEER_LOGS

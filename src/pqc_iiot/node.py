@@ -40,12 +40,10 @@ from .providers import PassphraseSource
 from .reception import Admitted, Reception, described
 from .sending import require_recipient
 from .sessions import NodeSessions, PeerSession
+from .starting import create_state, load_state, recover_state
 from .state import (
     DEFAULT_STORE,
     State,
-    create_state,
-    load_state,
-    recover_state,
     reload_sinks,
     retire_keys,
     rotate_keys,

@@ -1,48 +1,26 @@
-"""Puts a device's state together: folder, log, keys, store, allow-list and numbers."""
+"""The state of an open device: folder, log, keys, store, allow-list and numbers; and what
+changes it as a whole."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import weakref
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .account import account
-from .anchor import Anchor
 from .audit import AuditLog
-from .audit.clock import clock_state
 from .bundle import Bundle
-from .errors import (
-    CustodyTooLowError,
-    PqcIiotError,
-    StateError,
-    StateRollbackError,
-    UnsafePermissionsError,
-)
+from .errors import CustodyTooLowError
 from .folder import StateFolder
 from .freshness import Freshness
-from .identity import Identity, OwnKeys, note_key, note_signer, public_name
+from .identity import Identity, note_key, note_signer
 from .keystore import Keystore
-from .place import check_place
 from .policy import Policy
-from .providers import Counter, PassphraseSource
 from .queues import Queues
-from .store import META, Row, Store, open_store
-from .store.journal import Journal, segments
+from .store import META, Row, Store
 from .suites import get_suite
-from .trail import (
-    AUDIT_FILE,
-    emit_failure,
-    emit_key_event,
-    emit_permissions,
-    open_log,
-    read_settings,
-    run_self_test,
-    trust_listener,
-    warn_of_lock_limit,
-)
+from .trail import AUDIT_FILE, emit_key_event, read_settings
 
 if TYPE_CHECKING:
     from .audit.sinks import Sinks
@@ -50,7 +28,8 @@ if TYPE_CHECKING:
 STORE_FILE = "state.db"
 DEFAULT_STORE = f"sqlite:{STORE_FILE}"
 MEMORY = "memory:"
-_POLICY, _GENERATION = b"policy", b"generation"
+POLICY, GENERATION = b"policy", b"generation"
+"""The keys of these rows of `META`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,132 +78,6 @@ def _abandon_all() -> None:
 os.register_at_fork(after_in_child=_abandon_all)
 
 
-def create_state(
-    path: str | os.PathLike[str],
-    name: str,
-    suite_id: int,
-    uri: str,
-    policy: Policy,
-    passphrase: PassphraseSource | None,
-    store_url: str = DEFAULT_STORE,
-) -> State:
-    """Makes a device's state folder; see `Node.create`."""
-    suite = get_suite(suite_id)
-    policy.require_suite(suite)
-    folder = StateFolder(path, create=True)
-    with _closed_on_failure(folder), _open_log(folder, name) as (audit, _):
-        run_self_test(audit)
-        identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
-        with _closed_on_failure(identity):
-            emit_key_event(audit, "key_made", identity, operator=account())
-            store = _new_store(folder, identity, policy, store_url)
-            return _assemble(folder, audit, identity, store, store_url)
-
-
-def load_state(
-    path: str | os.PathLike[str],
-    passphrase: PassphraseSource | None,
-    store_url: str = DEFAULT_STORE,
-) -> State:
-    """Opens a device's state folder; see `Node.load`."""
-    folder = _enter(path)
-    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
-        run_self_test(audit)
-        identity = Identity.load(folder, passphrase)
-        with _closed_on_failure(identity):
-            emit_key_event(audit, "key_loaded", identity)
-            store = _open_store(folder, identity, store_url, create=False)
-            return _assemble(folder, audit, identity, store, store_url, sinks)
-
-
-def recover_state(
-    path: str | os.PathLike[str],
-    passphrase: PassphraseSource | None,
-    store_url: str = DEFAULT_STORE,
-) -> State:
-    """New keys and an empty store for a device whose state is not to be trusted."""
-    folder = _enter(path)
-    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
-        run_self_test(audit)
-        old = Identity.load(folder, passphrase)
-        with _closed_on_failure(old):
-            identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
-            # Without the old keys: what was seen under them is unknown.
-            identity = identity.retired()
-            policy = _surviving_policy(folder, old, store_url)
-            _set_aside(folder)
-            identity.write(folder)
-            store = _new_store(folder, identity, policy, store_url)
-            identity.discard(old.current)
-            identity.discard(old.previous)
-            emit_key_event(audit, "key_made", identity, operator=account())
-            audit.emit("state_recovered", path=str(folder.path), operator=account())
-            return _assemble(folder, audit, identity, store, store_url, sinks, before=old.current)
-
-
-def put_state(
-    path: str | os.PathLike[str],
-    identity: Identity,
-    policy: Policy,
-    rows: Iterable[tuple[str, Row]],
-    edge: int,
-    before: Bundle,
-) -> State:
-    """Makes the folder of a device that is restored: its rows, its numbers above `edge`,
-    and the bundle `before` of the keys that its new ones succeed.
-
-    The identity file comes last: a restoration cut short leaves no device.
-    """
-    folder = StateFolder(path, create=True)
-    with _closed_on_failure(folder), _open_log(folder, identity.name) as (audit, _):
-        run_self_test(audit)
-        store = _new_store(folder, identity, policy, DEFAULT_STORE, edge)
-        try:
-            with store.transaction():
-                for table, row in rows:
-                    store.put(table, row)
-            identity.write(folder)
-        except BaseException:
-            store.close()
-            raise
-        emit_key_event(audit, "key_made", identity, operator=account())
-        predecessor = before.fingerprint.hex()
-        audit.emit(
-            "state_restored", path=str(folder.path), predecessor=predecessor, operator=account()
-        )
-        return _assemble(folder, audit, identity, store, DEFAULT_STORE)
-
-
-def _enter(path: str | os.PathLike[str]) -> StateFolder:
-    try:
-        return StateFolder(path)
-    except UnsafePermissionsError as error:
-        emit_permissions(path, AUDIT_FILE, error)
-        raise
-
-
-@contextlib.contextmanager
-def _closed_on_failure(opened: StateFolder | Identity) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        opened.close()
-        raise
-
-
-@contextlib.contextmanager
-def _open_log(folder: StateFolder, name: str) -> Iterator[tuple[AuditLog, Sinks | None]]:
-    """The log, which stays open unless what is done inside fails; then it says so."""
-    audit, sinks = open_log(folder, name)
-    try:
-        yield audit, sinks
-    except BaseException as error:
-        if isinstance(error, PqcIiotError):
-            emit_failure(audit, error, folder.path)
-        audit.close()
-        raise
-
-
 def rotate_keys(state: State, suite_id: int | None) -> State:
     """The same state with new keys, signed by the current ones, written."""
     policy, old = state.keystore.policy, state.identity
@@ -232,7 +85,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     policy.require_suite(suite)
     identity = old.rotated(suite, policy.min_custody)
     identity.write(state.folder)
-    _store_generation(state.store, identity)
+    store_generation(state.store, identity)
     identity.discard(old.previous)
     predecessor = old.fingerprint.hex()
     emit_key_event(
@@ -240,7 +93,7 @@ def rotate_keys(state: State, suite_id: int | None) -> State:
     )
     state.audit.sign_with(note_signer(identity.current), [note_key(old.current.bundle)])
     state.keystore.own = identity.fingerprint
-    state.keystore.own_bundles = _own_bundles(identity)
+    state.keystore.own_bundles = own_bundles(identity)
     return replace(state, identity=identity)
 
 
@@ -248,168 +101,18 @@ def retire_keys(state: State) -> State:
     """The same state without the keys before the last rotation, written."""
     retired, identity = state.identity.previous, state.identity.retired()
     identity.write(state.folder)
-    _store_generation(state.store, identity)
+    store_generation(state.store, identity)
     identity.discard(retired)
     return replace(state, identity=identity)
-
-
-def reload_sinks(state: State) -> Sinks:
-    """The sinks that `audit.json` has now, in place of the state's. Errors as `open_log`."""
-    from .audit.sinks import AuditSettings, Sinks
-
-    settings = read_settings(state.folder) or AuditSettings()
-    if state.sinks is not None:
-        state.sinks.close()
-    path = state.folder.path / AUDIT_FILE
-    return Sinks(settings, state.audit, path, state.folder.path)
-
-
-def _new_store(
-    folder: StateFolder, identity: Identity, policy: Policy, url: str, edge: int = 0
-) -> Store:
-    store = _open_store(folder, identity, url, create=True)
-    try:
-        anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
-        Freshness.initialise(store, anchor, counter, edge)
-        with store.transaction():
-            store.put(META, Row(_POLICY, policy.encode()))
-        _store_generation(store, identity)
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
-def _surviving_policy(folder: StateFolder, identity: Identity, url: str) -> Policy:
-    """The policy in a store that is otherwise not to be trusted, if its row is authentic:
-    an operator set it, now or earlier. The default where it cannot be read."""
-    try:
-        store = _open_store(folder, identity, url, create=False)
-    except StateError:
-        return Policy()
-    try:
-        return _load_policy(store)
-    except StateError:
-        return Policy()
-    finally:
-        store.close()
-
-
-def _set_aside(folder: StateFolder) -> None:
-    for segment in segments(folder.path):
-        folder.set_aside(segment.name)
-    for suffix in ("", "-wal", "-shm"):
-        folder.set_aside(STORE_FILE, suffix)
-
-
-def _assemble(
-    folder: StateFolder,
-    audit: AuditLog,
-    identity: Identity,
-    store: Store,
-    url: str,
-    sinks: Sinks | None = None,
-    *,
-    before: OwnKeys | None = None,
-) -> State:
-    """`before` are the keys that this device had until now, if these are new ones."""
-    from importlib.metadata import version  # slow to import
-
-    try:
-        _check_generation(store, identity)
-        policy = _load_policy(store)
-        _require_custody(identity, policy)
-        warn_of_lock_limit(audit)
-        keystore = Keystore(store, policy, identity.fingerprint, trust_listener(audit))
-        keystore.own_bundles = _own_bundles(identity)
-        # First: a folder that is refused for its age stays as it is.
-        anchor, counter = _anchor(folder, identity, url), _counter(identity, url)
-        freshness = Freshness(store, anchor, counter, block=policy.sequence_block)
-        _check_place(folder, audit, identity, store, url)
-        queues = Queues(_journal(folder, identity, store, url), freshness)
-    except BaseException:
-        store.close()
-        raise
-    audit.emit(
-        "started",
-        version=version("pqc-iiot"),
-        fingerprint=identity.fingerprint.hex(),
-        suite=identity.current.bundle.suite.id,
-        serial=identity.current.bundle.serial,
-        provider=identity.provider.scheme,
-        **asdict(clock_state()),
-    )
-    before = before or identity.previous
-    known = [note_key(before.bundle)] if before else []
-    audit.sign_with(note_signer(identity.current), known)
-    return State(folder, audit, identity, store, keystore, freshness, queues, sinks)
-
-
-def _open_store(folder: StateFolder, identity: Identity, url: str, *, create: bool) -> Store:
-    return open_store(url, folder.path, identity.derive(b"store"), create=create)
-
-
-def _journal(folder: StateFolder, identity: Identity, store: Store, url: str) -> Journal:
-    return Journal(None if url == MEMORY else folder.path, identity.derive(b"journal"), store)
-
-
-def _anchor(folder: StateFolder, identity: Identity, url: str) -> Anchor | None:
-    # A store that keeps nothing has nothing to be behind of.
-    return None if url == MEMORY else Anchor(folder, identity.derive(b"anchor"))
-
-
-def _counter(identity: Identity, url: str) -> Counter | None:
-    """The provider's, if it protects against what the anchor cannot."""
-    counter = None if url == MEMORY else identity.provider.counter()
-    return counter if counter and counter.rollback_protected else None
-
-
-def _store_generation(store: Store, identity: Identity) -> None:
-    with store.transaction():
-        store.put(META, Row(_GENERATION, identity.generation.to_bytes(8, "big")))
-
-
-def _check_generation(store: Store, identity: Identity) -> None:
-    """The identity file is written before the store hears of it, so it is never older."""
-    row = store.get(META, _GENERATION)
-    stored = int.from_bytes(row.value, "big") if row else 0
-    if identity.generation < stored:
-        raise StateRollbackError(
-            "the identity file is older than this device's last keys: it was restored from a copy",
-            hint="put the newest one back, or make new keys with: pqc-iiot recover",
-        )
-    if identity.generation > stored:
-        _store_generation(store, identity)
-
-
-def _check_place(
-    folder: StateFolder, audit: AuditLog, identity: Identity, store: Store, url: str
-) -> None:
-    if url != DEFAULT_STORE:  # One that keeps nothing, or that an operator placed.
-        return
-    file, key = folder.path / STORE_FILE, identity.derive(b"place")
-    if check_place(store, file, key, identity.generation):
-        audit.emit("state_copied", path=str(folder.path))
-
-
-def _own_bundles(identity: Identity) -> tuple[Bundle, ...]:
-    return tuple(own.bundle for own in (identity.current, identity.previous) if own)
-
-
-def _load_policy(store: Store) -> Policy:
-    row = store.get(META, _POLICY)
-    if row is None:
-        raise StateError("the policy is missing", hint="pqc-iiot recover")
-    return Policy.decode(row.value)
 
 
 def store_policy(state: State, policy: Policy) -> None:
     """Makes a policy durable and lets it be heard of. `PolicyError` where the device's own
     keys are not in the custody that it demands."""
     old = state.keystore.policy
-    _require_custody(state.identity, policy)
+    require_custody(state.identity, policy)
     with state.store.transaction():
-        state.store.put(META, Row(_POLICY, policy.encode()))
+        state.store.put(META, Row(POLICY, policy.encode()))
     state.keystore.policy = policy
     for setting in old.__slots__:
         before, after = getattr(old, setting), getattr(policy, setting)
@@ -423,7 +126,30 @@ def store_policy(state: State, policy: Policy) -> None:
             )
 
 
-def _require_custody(identity: Identity, policy: Policy) -> None:
+def reload_sinks(state: State) -> Sinks:
+    """The sinks that `audit.json` has now, in place of the state's. Errors as `open_log`."""
+    from .audit.sinks import AuditSettings, Sinks
+
+    settings = read_settings(state.folder) or AuditSettings()
+    if state.sinks is not None:
+        state.sinks.close()
+    path = state.folder.path / AUDIT_FILE
+    return Sinks(settings, state.audit, path, state.folder.path)
+
+
+def store_generation(store: Store, identity: Identity) -> None:
+    """Has the store know the newest identity file: an older one is refused from now on."""
+    with store.transaction():
+        store.put(META, Row(GENERATION, identity.generation.to_bytes(8, "big")))
+
+
+def own_bundles(identity: Identity) -> tuple[Bundle, ...]:
+    """Those of the current keys, and of the ones before while they still open."""
+    return tuple(own.bundle for own in (identity.current, identity.previous) if own)
+
+
+def require_custody(identity: Identity, policy: Policy) -> None:
+    """`CustodyTooLowError` unless the current keys are held as policy demands."""
     custody = identity.current.keys.custody
     if custody < policy.min_custody:
         raise CustodyTooLowError(

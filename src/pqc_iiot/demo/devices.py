@@ -14,7 +14,8 @@ from ..errors import PqcIiotError, TransportError
 from ..message import Incoming, Message
 from ..node import Node
 from ..policy import Policy, SessionUse
-from ..state import State, create_state, load_state
+from ..starting import create_state, load_state
+from ..state import State
 from ..suites import DEFAULT_SUITE
 from ..trail import AUDIT_FILE
 from ..transports.bus import Bus
