@@ -4,10 +4,10 @@ second message changes."""
 from __future__ import annotations
 
 from pqc_iiot import AuthenticationError, InvalidFrameError
-from pqc_iiot._core import HandshakeInitiator
 from pqc_iiot.session import Limits, Send, frames
-from pqc_iiot.session.frames import Kind, credential
-from session_network import Device, Flight, Network, as_peer, keys
+from pqc_iiot.session.frames import Kind
+from session_ends import Caller
+from session_network import Device, Flight, Network, as_peer
 
 
 def sent(network: Network, start: float, *kinds: Kind) -> list[tuple[Kind, float]]:
@@ -110,25 +110,6 @@ def test_what_is_not_a_message_1_leaves_nothing_behind() -> None:
     (refused,) = b.refused
     assert isinstance(refused.error, InvalidFrameError)
     assert (b.sessions.half_open, b.sessions._by_id, b.sessions.peers()) == (0, {}, [])
-
-
-class Caller:
-    """A's part of a handshake, by hand: B cannot tell that it is not in a hurry."""
-
-    def __init__(self) -> None:
-        a, b = keys("a"), keys("b")
-        self.handshake = HandshakeInitiator(
-            b.bundle.suite.edhoc, b"of a", credential(a.bundle), credential(b.bundle)
-        )
-        self.message_1 = frames.make(Kind.MESSAGE_1, a.bundle.kid, self.handshake.message_1)
-
-    def message_3(self, message_2: bytes) -> bytes:
-        """The answer to B's frame."""
-        to_be_signed = self.handshake.read_message_2(
-            frames.parse(message_2).message, as_peer("b").sig_key
-        )
-        message_3 = self.handshake.message_3(keys("a").keys.sign(to_be_signed))
-        return frames.make(Kind.MESSAGE_3, self.handshake.c_r, message_3)
 
 
 def test_of_more_than_four_handshakes_of_a_peer_the_oldest_are_forgotten() -> None:

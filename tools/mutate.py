@@ -60,6 +60,7 @@ TESTS = [
     "test_session_handshakes.py",
     "test_session_limits.py",
     "test_session_network.py",
+    "test_session_peer.py",
     "test_session_rules.py",
     "test_session_table.py",
     "test_session_times.py",
