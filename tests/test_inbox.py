@@ -64,6 +64,13 @@ def test_only_what_is_received_durably_gets_there(pair: Pair) -> None:
     assert not pair.plc.inbox.messages()
 
 
+def test_what_comes_twice_in_one_batch_is_there_once(pair: Pair) -> None:
+    incoming = Incoming(pair.frame(), CONTEXT)
+    first, second = pair.plc.open_many([incoming, incoming], durable=True)
+    assert isinstance(second, DuplicateError)
+    assert pair.plc.inbox.messages() == [first]
+
+
 @pytest.mark.parametrize("again", [crash_and_open, lambda pair: pair.reopen()])
 def test_what_was_not_acknowledged_is_there_again(
     pair: Pair, again: Callable[[Pair], object]

@@ -73,15 +73,16 @@ def test_messages_are_counted_by_http(pair: Pair) -> None:
     assert value(page, "operation_duration_seconds_count", operation="seal") == 3
     with exported(pair.plc, f"127.0.0.1:{port}"):
         batch = [Incoming(frame, "line1/temp", transport="mqtt") for frame in [*frames, b"junk"]]
+        fresh = Incoming(pair.frame(), "line1/temp", transport="mqtt")
         pair.plc.open_many(batch)
-        pair.plc.open_many(batch[:1])
+        pair.plc.open_many([*batch[:1], fresh, fresh])
         with pytest.raises(PqcIiotError):
             pair.plc.peers.add(b"junk")
         page = fetch(port)
-    assert value(page, "messages_total", direction="in", transport="mqtt", result="accepted") == 3
-    assert value(page, "messages_total", direction="in", transport="mqtt", result="refused") == 2
+    assert value(page, "messages_total", direction="in", transport="mqtt", result="accepted") == 4
+    assert value(page, "messages_total", direction="in", transport="mqtt", result="refused") == 3
     assert value(page, "refusals_total", direction="in", reason="invalid_frame") == 1
-    assert value(page, "refusals_total", direction="in", reason="duplicate") == 1
+    assert value(page, "refusals_total", direction="in", reason="duplicate") == 2
     assert value(page, "refusals_total", direction="in", reason="invalid_bundle") == 1
     assert value(page, "operation_duration_seconds_count", operation="commit") == 2
     assert value(page, "operation_duration_seconds_bucket", operation="open", le="+Inf") == 2

@@ -46,14 +46,20 @@ RULES = [
 ]
 """Where it is decided who is trusted, what is fresh, and what a session does."""
 TESTS = [
+    "test_backup.py",
+    "test_faults.py::test_unless_policy_demands_it",
     "test_freshness.py",
+    "test_inbox.py",
     "test_keystore.py",
+    "test_metrics.py",
     "test_node.py",
     "test_node_attacks.py",
     "test_node_rotation.py",
     "test_node_sessions.py",
+    "test_outbox.py",
     "test_peers.py",
     "test_policy.py",
+    "test_rollback.py",
     "test_session_channel.py",
     "test_session_fates.py",
     "test_session_frames.py",
@@ -67,6 +73,7 @@ TESTS = [
     "test_sessions.py",
     "test_state.py",
     "test_status.py",
+    "test_witness.py",
 ]
 """The tests of those rules that stay in their process: a mutant exists in one alone."""
 MEMORY = 4 << 30
