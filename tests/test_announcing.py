@@ -13,7 +13,9 @@ import pytest
 from brokers import Start, until
 from devices import copy, events, make
 from pqc_iiot import Node
+from pqc_iiot.transports import announcing
 from pqc_iiot.transports.announcing import ANNOUNCEMENTS, PRESENCE, shown
+from pqc_iiot.transports.memory import MemoryBroker
 from pqc_iiot.transports.mqtt import MqttOptions, MqttTransport
 from test_bus import in_loop
 
@@ -25,6 +27,13 @@ OWN = PRESENCE + "plc"
 def folder(devices: Path, tmp_path: Path) -> Path:
     copy(devices, tmp_path, "plc")
     return tmp_path / "plc"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Whoever waits in vain hangs."""
+    if "hands_nothing_out" not in request.node.name:
+        monkeypatch.setattr(announcing, "WAIT", 1e6)
 
 
 @pytest.fixture
@@ -139,6 +148,18 @@ async def test_a_broker_can_raise_no_false_alarm(
         async with node.mqtt(url) as bus:
             await bus.announce()
         assert alarms(node) == 0
+
+
+@in_loop
+async def test_only_what_is_retained_counts_as_shown() -> None:
+    """What somebody puts in between while we look does not."""
+    broker = MemoryBroker()
+    async with broker.client() as attacker, broker.client() as looking:
+        await attacker.publish(OWN, b"kept", retain=True)
+        found = asyncio.create_task(shown(looking, OWN, "nothing", within=0.2))
+        await until(lambda: any(OWN in each.filters for each in broker.sessions.values()))
+        await attacker.publish(OWN, b"put in between")
+        assert await found == {OWN: b"kept", "nothing": None}
 
 
 @in_loop

@@ -25,6 +25,7 @@ from pqc_iiot.presence import (
     last_shown,
     parse_presence,
 )
+from pqc_iiot.providers import KeySet
 from pqc_iiot.suites import SUITES
 
 
@@ -107,6 +108,30 @@ def test_a_machine_that_was_cloned_while_it_ran(both: tuple[Node, Node]) -> None
     clone.seal(b"", to="sensor")
     with pytest.raises(ClonedIdentityError):
         original.presence.take(clone.presence.record())
+
+
+def test_nothing_that_was_shown_last_is_outdone(folder: Path) -> None:
+    """By the same opening: neither in how often it was opened nor in its numbers."""
+    with Node.open(folder) as node:
+        node.presence.record()
+        own, last = node._usable_state().identity.current, last_shown(folder, node.bundle)
+        assert last is not None
+        for epoch, edge, known in ((0, 0, True), (1, 0, False), (0, 1, False), (-1, 0, True)):
+            data = presence._sign(own, last.epoch + epoch, last.edge + edge, last.openings)
+            assert last.covers(parse_presence(data, node.bundle)) is known
+
+
+def test_a_clone_older_than_the_first_record(devices: Path, tmp_path: Path) -> None:
+    """While all openings that have shown one are named, any other is somebody else's."""
+    copy(devices, tmp_path, "plc")
+    shutil.copytree(tmp_path / "plc", tmp_path / "clone")
+    for _ in range(3):
+        Node.open(tmp_path / "plc").close()
+    with Node.open(tmp_path / "plc") as original, Node.open(tmp_path / "clone") as clone:
+        original.presence.record()
+        record = clone.presence.record()
+        with pytest.raises(ClonedIdentityError):
+            original.presence.take(record)
 
 
 def test_a_folder_that_never_showed_any(devices: Path, tmp_path: Path) -> None:
@@ -295,11 +320,14 @@ def test_it_is_signed_once_while_nothing_moves(
 ) -> None:
     with Node.open(folder) as node:
         signed: list[bytes] = []
-        keys = node._usable_state().identity.current.keys
-        sign = type(keys).sign
-        monkeypatch.setattr(
-            type(keys), "sign", lambda self, message: signed.append(message) or sign(self, message)
-        )
+        keys = type(node._usable_state().identity.current.keys)
+        sign = keys.sign
+
+        def note(self: KeySet, message: bytes) -> bytes:
+            signed.append(message)
+            return sign(self, message)
+
+        monkeypatch.setattr(keys, "sign", note)
         first = node.presence.record()
         assert node.presence.record() == first
         assert len([message for message in signed if presence._DOMAIN in message]) == 1

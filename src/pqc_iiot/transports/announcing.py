@@ -59,8 +59,8 @@ class Announcing:
         """Takes in bundles of others, and looks for use of this device's keys elsewhere."""
         self._takes_bundles = True
         await self._transport.subscribe(ANNOUNCEMENTS + "+")
+        self._start()  # first: a broker may wait until what it has retained was taken
         await self._look()
-        self._start()
 
     async def _look(self) -> bool:
         """Whether the broker lets us see what is shown under this device's name."""
@@ -111,7 +111,7 @@ async def shown(
     found: dict[str, bytes | None] = {}
     for topic in topics:
         with contextlib.suppress(TransportError):
-            await transport.subscribe(topic)
+            await transport.subscribe(topic, qos=0)  # no broker waits to be told
             found[topic] = None
 
     async def gather() -> None:
