@@ -24,6 +24,12 @@ class Inbox:
         """All of them, in the order in which they arrived."""
         return [waiting.message for waiting in self._state().queues.since(0)]
 
+    def waiting(self) -> list[tuple[Message, int]]:
+        """All of them, each with the seconds for which it has waited."""
+        queues = self._state().queues
+        now = queues.clock.now()
+        return [(each.message, now - each.since) for each in queues.since(0)]
+
     def since(self, place: int) -> tuple[list[Message], int]:
         """Those that came after a place (0: all), and the place after them. They keep their
         order, and a place means something while the node is open."""

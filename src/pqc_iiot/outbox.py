@@ -118,8 +118,13 @@ class Outbox:
         """What no broker has yet, in the order of the numbers: to be published in it."""
         return self.since(0)
 
+    def ages(self) -> list[tuple[Outgoing, int]]:
+        """The same, each with the seconds for which it has waited."""
+        now = self._state().queues.clock.now()
+        return [(entry, now - entry.since) for entry in self.waiting()]
+
     def since(self, number: int) -> list[Outgoing]:
-        """The same above a number."""
+        """What no broker has yet, above a number."""
         return self._state().queues.outgoing(number)
 
     def __len__(self) -> int:

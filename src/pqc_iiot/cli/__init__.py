@@ -32,6 +32,7 @@ from . import (
     peer,
     policy,
     provider,
+    queues,
     status,
 )
 from .base import LogHandler, Shell, with_globals
@@ -69,7 +70,7 @@ def _root(
 
 app.callback()(with_globals(_root))
 for _commands in (
-    *(identity, provider, backup, peer, frames, mqtt, inspect),
+    *(identity, provider, backup, peer, frames, mqtt, queues, inspect),
     *(policy, status, doctor, audit, extra),
 ):
     _commands.register(app)

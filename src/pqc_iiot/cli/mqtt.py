@@ -161,7 +161,7 @@ def listen(
                 shell.note(f"listening on {', '.join(topic)}")
                 with serving(shell, node):
                     async for message in messages:
-                        _print(shell, message)
+                        print_message(shell, message)
                         node.inbox.ack_later(message)
                         received += 1
                         if received == count:
@@ -201,21 +201,25 @@ def _metrics(node: Node, where: str | None) -> contextlib.AbstractContextManager
     return exported(node, where)
 
 
-def _print(shell: Shell, message: Message) -> None:
+def print_message(shell: Shell, message: Message) -> None:
+    """One message on one line, for people or for programs."""
     if shell.json:
-        document: dict[str, str | int] = {
-            "sender": message.sender,
-            "fingerprint": message.fingerprint.hex(),
-            "topic": message.context,
-            "sequence": message.sequence,
-            "id": message.id.hex(),
-        }
-        if message.session:
-            document["session"] = message.session.hex()
-        output.print_json(document | output.payload_json(message.payload), line=True)
+        output.print_json(described(message) | output.payload_json(message.payload), line=True)
     else:
         topic, payload = output.escape(message.context), output.payload_text(message.payload)
         print(f"{message.sender}  #{message.sequence}  {topic}  {payload}", flush=True)
+
+
+def described(message: Message) -> dict[str, object]:
+    """A message for programs, without its payload."""
+    document: dict[str, object] = {
+        "sender": message.sender,
+        "fingerprint": message.fingerprint.hex(),
+        "topic": message.context,
+        "sequence": message.sequence,
+        "id": message.id.hex(),
+    }
+    return document | ({"session": message.session.hex()} if message.session else {})
 
 
 async def _once(payload: bytes) -> AsyncIterator[bytes]:

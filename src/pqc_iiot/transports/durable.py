@@ -166,7 +166,10 @@ class Receiving:
         """Returns when the inbox takes more; until then the network has to wait."""
         while self.active and self.node.inbox.full:
             if not any(listening.waits for listening in list(self._listeners)):
-                log.warning("the inbox is full of messages that nobody here listens to")
+                log.warning(
+                    "the inbox is full of messages that nobody here listens to;"
+                    " to see them, end this program, then: pqc-iiot inbox list"
+                )
             self._room.clear()
             await self._room.wait()
 
