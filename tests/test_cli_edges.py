@@ -46,6 +46,7 @@ def test_the_commands_are_these() -> None:
         "restore",
         *("peer", "peer add", "peer pending", "peer approve", "peer list", "peer show"),
         *("peer revoke", "seal", "open", "send", "listen", "inspect", "status", "doctor"),
+        *("inbox", "inbox list", "inbox take", "outbox", "outbox list"),
         *("policy", "policy show", "policy set", "audit", "audit tail", "audit verify"),
         *("audit search", "audit export", "audit stats", "audit report", "audit checkpoint"),
         *("audit prove", "audit check", "audit consistency", "audit witness"),
