@@ -17,6 +17,7 @@ from pqc_iiot import (
     InvalidInputError,
     Message,
     Node,
+    NotSupportedError,
     Policy,
     PolicyError,
     PqcIiotError,
@@ -341,6 +342,12 @@ def test_after_close_everything_is_refused(pair: Pair) -> None:
         assert "Node.open" in caught.value.hint
     with Node.open(pair.folder / "plc") as plc:
         assert plc.open(frame, context="line1/temp").payload == b"21.5"
+
+
+def test_keys_in_software_state_nothing_of_themselves(pair: Pair) -> None:
+    with pytest.raises(NotSupportedError, match="software") as caught:
+        pair.plc.quote(bytes(32))
+    assert "--provider tpm:" in caught.value.hint
 
 
 def test_the_public_facts(pair: Pair) -> None:

@@ -146,6 +146,23 @@ def test_a_copy_of_a_running_device_is_refused_once_it_changed(folder: Path, cha
     refused(folder, "older")
 
 
+def retire(node: Node) -> None:
+    node.retire()
+
+
+@pytest.mark.parametrize("change", [revoke, change_policy, rotate, retire])
+def test_what_a_copy_must_not_undo_is_counted_at_once(
+    folder: Path, change: Callable[[Node], None]
+) -> None:
+    counter = folder.with_name("device") / "counter"
+    with Node.open(folder) as node:
+        node.rotate()
+        _, before = json.loads(counter.read_text())
+        change(node)
+        _, after = json.loads(counter.read_text())
+        assert after > before
+
+
 def test_recovery_makes_new_keys_that_the_copy_cannot_use(folder: Path) -> None:
     copy = copied(folder)
     with Node.open(folder) as node:
