@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import remounted
+from command import TIME_LIMIT
 from devices import Pair, copy, events, seen_rows
 from foreign import Foreign
 from power import Moment, Power
@@ -36,6 +40,7 @@ from test_crash_points import check_life, said
 from zygote import OUT_OF_REACH
 
 ALWAYS = 1_000_000
+SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +127,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def remount(disk: Path, how: str) -> None:
-    """Only while no file is open for writing; EROFS at every call stands for the rest."""
+    """Only while no file is open for writing; for the rest see remounted.py."""
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
 
 
@@ -137,6 +142,26 @@ def test_a_file_system_that_is_read_only_from_the_start(devices: Path, disk: Pat
     remount(disk, "rw")
     with Node.open(disk / "plc") as plc, Node.open(disk / "sensor") as sensor:
         assert plc.open(sensor.seal(b"x", to="plc")).payload == b"x"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "bind"])
+def test_a_file_system_that_becomes_read_only_under_a_running_device(
+    kind: str, tmp_path: Path
+) -> None:
+    """In a mount namespace of its own: what is done there, and checked, is in remounted.py."""
+    for tool in ("unshare", "mkfs.ext4"):
+        if shutil.which(tool, path=SYSTEM) is None:
+            pytest.skip(f"{tool} is missing; EROFS at every call ran without it")
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, remounted.__file__, kind, str(tmp_path)],
+        env={**os.environ, "PATH": SYSTEM},
+        capture_output=True,
+        check=False,
+        timeout=TIME_LIMIT,
+    )
+    if done.returncode == remounted.NOT_PERMITTED or b"unshare failed" in done.stderr:
+        pytest.skip(f"no right to mount: {done.stderr.decode().strip()}")
+    assert done.returncode == 0, done.stderr.decode()
 
 
 # Clocks
