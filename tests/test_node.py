@@ -17,7 +17,6 @@ from pqc_iiot import (
     InvalidInputError,
     Message,
     Node,
-    NotSupportedError,
     Policy,
     PolicyError,
     PqcIiotError,
@@ -27,7 +26,7 @@ from pqc_iiot import (
     UnknownPeerError,
 )
 from pqc_iiot.envelope import parse
-from pqc_iiot.errors import WrongRecipientError
+from pqc_iiot.errors import NotSupportedError, WrongRecipientError
 from pqc_iiot.suites import SUITES
 
 

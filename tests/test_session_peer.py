@@ -205,24 +205,42 @@ def test_a_session_that_was_answered_is_used_from_the_first_packet_on() -> None:
     assert [each.began for each in b.established] == [False]
 
 
-def test_who_has_answered_waits_for_eight_seconds_before_it_begins_a_handshake_itself() -> None:
+@pytest.mark.parametrize("waiting", ["a message", "somebody"])
+@pytest.mark.parametrize(("answer_within", "wait"), [(1.0, 8.0), (0.5, 4.0)])
+def test_who_has_answered_waits_for_a_while_before_it_begins_a_handshake_itself(
+    answer_within: float, wait: float, waiting: str
+) -> None:
+    b = Network(43, Limits(answer_within=answer_within)).b
+    called(b, NOW)
+    if waiting == "a message":
+        b.hand_over(NOW + 1)
+    else:
+        b.sessions.want(NOW + 1, b.peer)
+    assert b.sessions.due == NOW + wait
+    b.sessions.tick(NOW + wait - 0.1)
+    assert b.take() == []
+    b.sessions.tick(NOW + wait)
+    assert [each.frame[0] for each in b.take()] == [Kind.MESSAGE_1]
+
+
+def test_a_session_that_nobody_wants_any_more_is_not_begun() -> None:
     b = Network(43).b
     called(b, NOW)
-    b.hand_over(NOW + 1)
-    assert b.sessions.due == NOW + 8
-    b.sessions.tick(NOW + 7.9)
+    b.sessions.want(NOW, b.peer)
+    b.sessions.tick(NOW + 60)
     assert b.take() == []
-    b.sessions.tick(NOW + 8)
-    assert [each.frame[0] for each in b.take()] == [Kind.MESSAGE_1]
+    assert b.sessions.peers() == []
 
 
 def test_a_session_that_was_answered_and_is_not_used_is_closed_after_a_minute() -> None:
     b = Network(43).b
-    called(b, NOW)
-    assert b.sessions.due == NOW + 60
-    b.sessions.tick(NOW + 59.9)
-    (of_b,) = b.sessions._by_id
+    caller = Caller()
+    ((_, message_2),) = arrives(b, NOW, caller.message_1)
+    arrives(b, NOW + 1, caller.message_3(message_2))
     b.sessions.tick(NOW + 60)
+    (of_b,) = b.sessions._by_id
+    assert b.sessions.due == NOW + 61
+    b.sessions.tick(NOW + 61)
     assert [each.session for each in b.sessions.take() if isinstance(each, Ended)] == [of_b]
     assert (b.sessions._by_id, b.sessions.peers()) == ({}, [])
 
@@ -250,9 +268,10 @@ def test_the_initiator_sends_at_once_also_where_it_has_no_message() -> None:
 def test_a_few_sessions_that_were_replaced_still_receive() -> None:
     b = Network(45, Limits(sender_burst=100.0)).b
     sessions = [called_and_used(b) for _ in range(5)]
-    for session in sessions:
-        arrives(b, NOW, session.seal(b"\x41t", b"late"), "t")
-    assert [each.payload for each in b.delivered].count(b"late") == 4
+    b.delivered.clear()
+    for number, session in enumerate(sessions):
+        arrives(b, NOW, session.seal(b"\x41t", b"%d" % number), "t")
+    assert [each.payload for each in b.delivered] == [b"1", b"2", b"3", b"4"]
     assert [each.error.code for each in b.refused] == ["invalid_frame"]
     assert len(b.sessions._by_id) == 4
 
@@ -269,14 +288,26 @@ def test_a_replaced_session_is_closed_90_seconds_after_its_last_packet() -> None
     session = called_and_used(b)
     (old,) = b.sessions._by_id
     called_and_used(b)
+    b.sessions.tick(NOW + 10)
     arrives(b, NOW + 10, session.seal(b"\x41t", b"late"), "t")
-    while b.sessions.due <= NOW + 99.9:
-        b.sessions.tick(b.sessions.due)
-    assert old in b.sessions._by_id
+    b.sessions.tick(NOW + 90)
+    assert b.sessions.due == NOW + 100
     b.sessions.take()
     b.sessions.tick(NOW + 100)
     assert [each.session for each in b.sessions.take() if isinstance(each, Ended)] == [old]
     assert old not in b.sessions._by_id
+
+
+def test_what_arrived_on_a_replaced_session_is_told_in_time_too() -> None:
+    b = Network(45).b
+    session = called_and_used(b)
+    called_and_used(b)
+    b.sessions.tick(NOW + 10)
+    b.take()
+    assert arrives(b, NOW + 10, session.seal(b"\x41t", b"late"), "t") == []
+    assert b.sessions.due == NOW + 10.25
+    b.sessions.tick(NOW + 10.25)
+    assert [each.frame[0] for each in b.take()] == [Kind.PACKET]
 
 
 def test_somebody_must_look_again_before_a_replaced_session_is_used_once_more() -> None:
@@ -378,6 +409,10 @@ def test_nothing_is_sealed_where_a_message_would_have_to_wait() -> None:
         packet = a.sessions.seal(heard + late, peer.fingerprint, "t", b"", 99)
         assert (packet is not None) is sealed
         session_of(a).be_careful()
+    session_of(a).ask(heard)
+    for late, sealed in ((0.9, True), (1.0, False)):
+        packet = a.sessions.seal(heard + late, peer.fingerprint, "t", b"", 99)
+        assert (packet is not None) is sealed, "with a question open"
     a.hand_over(heard + 61)
     network.b.hand_over(heard + 61)
     for each in network.b.take():

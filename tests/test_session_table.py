@@ -106,6 +106,8 @@ def test_messages_to_nobody_are_not_sealed() -> None:
     assert not sessions.has(as_peer("b").fingerprint)
     assert sessions.current(as_peer("b").fingerprint) is None
     assert sessions.due == float("inf")
+    sessions.want(NOW, as_peer("b"))
+    assert sessions.seal(NOW, as_peer("b").fingerprint, "t", b"", 1) is None, "not yet"
 
 
 def test_a_peer_that_does_not_answer_is_left_alone_for_a_minute_then_longer_up_to_an_hour() -> None:
