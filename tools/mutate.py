@@ -54,6 +54,7 @@ TESTS = [
     "test_metrics.py",
     "test_node.py",
     "test_node_attacks.py",
+    "test_node_packets.py",
     "test_node_rotation.py",
     "test_node_sessions.py",
     "test_outbox.py",

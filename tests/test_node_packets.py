@@ -1,0 +1,194 @@
+"""Sessions of a node as a bus uses them: packets one after the other, frames in batches,
+one owner."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from devices import Pair, events
+from pqc_iiot import (
+    InvalidInputError,
+    Message,
+    Node,
+    PolicyError,
+    RevokedPeerError,
+    UnknownPeerError,
+)
+from pqc_iiot.envelope import MAX_OVERHEAD
+from pqc_iiot.policy import SessionUse
+from pqc_iiot.session import Limits, Send
+from pqc_iiot.sessions import SessionStatus
+from test_sessions import NOW
+
+
+def carry(one: Node, other: Node, now: float = NOW) -> list[Message]:
+    """As `pump` of test_sessions, by the ways that a bus takes."""
+    came: list[Message] = []
+    moving = True
+    while moving:
+        moving = False
+        for node, to in ((one, other), (other, one)):
+            sent = [each for each in node.sessions.take() if isinstance(each, Send)]
+            moving = moving or bool(sent)
+            to.sessions.receive_inbox(now, [each.frame for each in sent if each.context is None])
+            packets = [each for each in sent if each.context is not None]
+            contexts = [each.context or "" for each in packets]
+            results = to.sessions.receive_many(now, contexts, [each.frame for each in packets])
+            came += [each for each in results if isinstance(each, Message)]
+    return came
+
+
+@pytest.fixture
+def ready(pair: Pair) -> Pair:
+    """Two devices with a session that both use."""
+    pair.sensor.sessions.want(NOW, to="plc")
+    carry(pair.sensor, pair.plc)
+    assert pair.sensor.sessions.ready("plc")
+    return pair
+
+
+def closely(pair: Pair, payload: bytes = b"1") -> tuple[bytes, int]:
+    sealed = pair.sensor.sessions.seal(NOW, payload, to="plc", context="t")
+    assert sealed is not None
+    return sealed
+
+
+def test_handshakes_go_through_the_inbox_and_leave_no_refusal(pair: Pair) -> None:
+    pair.sensor.sessions.send(NOW, b"hello", to="plc", context="t")
+    assert not pair.sensor.sessions.ready("plc")
+    (message,) = carry(pair.sensor, pair.plc)
+    assert (message.payload, message.context) == (b"hello", "t")
+    for node, peer in ((pair.sensor, "plc"), (pair.plc, "sensor")):
+        assert node.sessions.ready(peer)
+        assert node.sessions.status() == SessionStatus(1, 1, 0)
+        assert not [each for each in events(node) if each.event.startswith("refused")]
+    with pytest.raises(UnknownPeerError):
+        pair.sensor.sessions.ready("nobody")
+
+
+def test_after_one_that_was_looked_at_closely_packets_need_no_timer(ready: Pair) -> None:
+    sessions = ready.sensor.sessions
+    assert sessions.seal_at_ease(NOW, b"0", "plc", "t") is None
+    first, token = closely(ready)
+    due = sessions.due
+    second = sessions.seal_at_ease(NOW, b"2", "plc", "t")
+    third = sessions.seal_at_ease(NOW, b"3", "plc", "t")
+    assert second is not None
+    assert third is not None
+    assert [second[1], third[1]] == [token + 1, token + 2]
+    assert sessions.due == due
+    packets = [first, second[0], third[0]]
+    results = ready.plc.sessions.receive_many(NOW, ["t"] * 3, packets)
+    assert [each.payload for each in results if isinstance(each, Message)] == [b"1", b"2", b"3"]
+
+
+def test_only_what_policy_allows_goes_at_ease(ready: Pair) -> None:
+    sensor = ready.sensor
+    largest = sensor.policy.max_payload
+    closely(ready)
+    assert sensor.sessions.seal_at_ease(NOW, b"", "nobody", "t") is None
+    assert sensor.sessions.seal_at_ease(NOW, bytes(largest + 1), "plc", "t") is None
+    assert sensor.sessions.seal_at_ease(NOW, bytes(largest), "plc", "t") is not None
+    sensor.policy = replace(sensor.policy, max_payload=10)
+    assert sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is None, "asked again first"
+    closely(ready)
+    assert sensor.sessions.seal_at_ease(NOW, bytes(11), "plc", "t") is None
+    assert sensor.sessions.seal_at_ease(NOW, bytes(10), "plc", "t") is not None
+    with pytest.raises(InvalidInputError):
+        closely(ready, bytes(11))
+    sensor.peers.revoke("plc")
+    assert sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is None
+    with pytest.raises(RevokedPeerError):
+        closely(ready)
+
+
+def test_a_device_that_must_log_looks_at_each_message(ready: Pair) -> None:
+    sensor = ready.sensor
+    closely(ready)
+    sensor.policy = replace(sensor.policy, audit_required=True)
+    closely(ready)
+    assert sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is None
+
+
+def test_a_forked_child_seals_no_packet(ready: Pair) -> None:
+    closely(ready)
+    child = os.fork()
+    if not child:
+        os._exit(ready.sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is not None)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ready.sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is not None
+
+
+def test_nothing_goes_at_ease_on_a_session_that_was_replaced_or_ended(ready: Pair) -> None:
+    closely(ready)
+    ready.sensor.sessions.close()
+    assert ready.sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is None
+    assert ready.sensor.sessions.status() == SessionStatus(0, 0, 0)
+
+
+def test_each_refusal_of_a_batch_is_an_event(ready: Pair) -> None:
+    plc = ready.plc
+    limit = plc.policy.max_payload + MAX_OVERHEAD
+    before = len(events(plc))
+    plc.sessions.receive_inbox(NOW, [b"\x02junk", bytes(limit + 1), b"\x03junk", b"\x03junk"])
+    packets = [b"\x01" + bytes(40)] * 3
+    results = plc.sessions.receive_many(NOW, ["t"] * 3, packets)
+    assert [isinstance(each, Message) for each in results] == [False] * 3
+    plc.audit.flush()
+    refused = [each.event for each in events(plc)[before:]]
+    assert sorted(set(refused)) == ["refused_invalid_frame", "refused_unknown_peer"]
+    assert len(refused) == 7
+    assert not plc.sessions.take(), "refusals of a batch are told by the log alone"
+
+
+def test_where_policy_allows_no_sessions_nobody_has_any(pair: Pair) -> None:
+    pair.sensor.sessions.send(NOW, b"x", to="plc", context="t")
+    (message_1,) = (each for each in pair.sensor.sessions.take() if isinstance(each, Send))
+    pair.plc.policy = replace(pair.plc.policy, sessions=SessionUse.NEVER)
+    pair.plc.sessions.receive_inbox(NOW, [message_1.frame])
+    pair.plc.sessions.receive(NOW, message_1.frame, None)
+    assert not pair.plc.sessions.take()
+    assert pair.plc.sessions.status() == SessionStatus(0, 0, 0)
+    for call in (pair.plc.sessions.send, pair.plc.sessions.seal):
+        with pytest.raises(PolicyError, match="no sessions") as caught:
+            call(NOW, b"x", to="sensor", context="t")
+        assert "--sessions auto" in caught.value.hint
+    with pytest.raises(PolicyError):
+        pair.plc.sessions.want(NOW, to="sensor")
+
+
+def test_policy_ends_the_sessions_that_it_forbids(ready: Pair) -> None:
+    ready.plc.policy = replace(ready.plc.policy, sessions=SessionUse.NEVER)
+    assert ready.plc.sessions.status() == SessionStatus(0, 0, 0)
+
+
+def test_one_owner_carries_the_frames_of_a_node(pair: Pair) -> None:
+    sessions, one, other = pair.plc.sessions, object(), object()
+    assert sessions.claim(one)
+    assert sessions.claim(one)
+    assert not sessions.claim(other)
+    sessions.release(other)
+    assert not sessions.claim(other), "who owns nothing releases nothing"
+    sessions.release(one)
+    assert sessions.claim(other)
+
+
+def test_sessions_give_up_after_the_time_of_their_limits(pair: Pair) -> None:
+    assert pair.plc.sessions.patience == Limits().give_up
+
+
+def test_a_peer_that_does_not_answer_is_left_alone_only_by_who_is_patient(pair: Pair) -> None:
+    sessions = pair.sensor.sessions
+    sessions.want(NOW, to="plc")
+    now = NOW
+    while sessions.due < NOW + 200:
+        now = sessions.due
+        sessions.tick(now)
+    sessions.take()
+    sessions.want(now, to="plc")
+    assert not sessions.take()
+    sessions.want(now, to="plc", patient=False)
+    assert sessions.take()
