@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from http.client import HTTPResponse
 from typing import cast
 
 import cbor2
+import documents
 import machines
 from bending import bend
 from machines import Target, own_keys
@@ -20,11 +20,7 @@ from pqc_iiot import _core, bundle, cose, envelope, keystore, presence
 from pqc_iiot._core import Secret
 from pqc_iiot.anchor import Anchor, Mark
 from pqc_iiot.audit.checkpoint import Checkpoint, Signer, make_origin
-from pqc_iiot.audit.prove import Proof
-from pqc_iiot.audit.record import AuditRecord
 from pqc_iiot.audit.search import moment
-from pqc_iiot.audit.sinks.config import AuditSettings, SinkConfig
-from pqc_iiot.audit.sinks.otlp import _NO_ANSWER, Otlp
 from pqc_iiot.cli import values
 from pqc_iiot.errors import InvalidBundleError, PqcIiotError, StateTamperedError
 from pqc_iiot.folder import StateFolder
@@ -231,32 +227,13 @@ def _notes() -> Target:
     return run
 
 
-class _Answer:
-    """What a collector of logs says."""
-
-    status = 200
-    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
-
-
-def _answer() -> Target:
-    """The body of its answer: how many records it refused, or no answer at all."""
-    sink = Otlp(SinkConfig("otlp", "otlp+http://127.0.0.1:4318"))
-    answer = cast("HTTPResponse", _Answer())
-
-    def run(data: bytes) -> None:
-        with contextlib.suppress(*_NO_ANSWER):
-            assert 0 <= sink._judge(answer, data, 7) <= 7
-
-    return run
-
-
 def _cbor(data: bytes) -> None:
     """What is taken has one encoding, which is this one."""
     assert cose.dumps(cose.loads(data, 4096, "the input", StateTamperedError)) == data
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
-    "answer": _answer,
+    "answer": documents.answer_target,
     "arguments": lambda: _arguments,
     "broker": lambda: _broker,
     "bundle": _bundle,
@@ -273,12 +250,12 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "notes": _notes,
     "policy": lambda: Policy.decode,
     "presence": _presence,
-    "proof": lambda: Proof.parse,
+    "proof": documents.proof_target,
     "provider": _provider,
-    "record": lambda: AuditRecord.parse,
+    "record": documents.record_target,
     "rows": _rows,
     "sessions": machines.sessions_target,
-    "settings": lambda: AuditSettings.decode,
+    "settings": documents.settings_target,
 }
 """What makes each target: some prepare something genuine first."""
 
