@@ -205,13 +205,17 @@ def test_a_session_that_was_answered_is_used_from_the_first_packet_on() -> None:
     assert [each.began for each in b.established] == [False]
 
 
+@pytest.mark.parametrize("waiting", ["a message", "somebody"])
 @pytest.mark.parametrize(("answer_within", "wait"), [(1.0, 8.0), (0.5, 4.0)])
 def test_who_has_answered_waits_for_a_while_before_it_begins_a_handshake_itself(
-    answer_within: float, wait: float
+    answer_within: float, wait: float, waiting: str
 ) -> None:
     b = Network(43, Limits(answer_within=answer_within)).b
     called(b, NOW)
-    b.hand_over(NOW + 1)
+    if waiting == "a message":
+        b.hand_over(NOW + 1)
+    else:
+        b.sessions.want(NOW + 1, b.peer)
     assert b.sessions.due == NOW + wait
     b.sessions.tick(NOW + wait - 0.1)
     assert b.take() == []
@@ -292,6 +296,18 @@ def test_a_replaced_session_is_closed_90_seconds_after_its_last_packet() -> None
     b.sessions.tick(NOW + 100)
     assert [each.session for each in b.sessions.take() if isinstance(each, Ended)] == [old]
     assert old not in b.sessions._by_id
+
+
+def test_what_arrived_on_a_replaced_session_is_told_in_time_too() -> None:
+    b = Network(45).b
+    session = called_and_used(b)
+    called_and_used(b)
+    b.sessions.tick(NOW + 10)
+    b.take()
+    assert arrives(b, NOW + 10, session.seal(b"\x41t", b"late"), "t") == []
+    assert b.sessions.due == NOW + 10.25
+    b.sessions.tick(NOW + 10.25)
+    assert [each.frame[0] for each in b.take()] == [Kind.PACKET]
 
 
 def test_somebody_must_look_again_before_a_replaced_session_is_used_once_more() -> None:

@@ -285,3 +285,16 @@ def test_what_was_sealed_is_asked_for_in_time() -> None:
         assert sessions.due == NOW + 10 + 1.25
     sessions.tick(sessions.due)
     assert len(sessions.take()) == 1
+
+
+def test_a_peer_that_came_back_has_its_patience_anew() -> None:
+    network = Network(11)
+    network.weather.drop = 1.0
+    assert len(left_alone(network, HOUR)) > 4
+    network.weather.drop = 0.0
+    network.b.hand_over(network.now)
+    network.settle()
+    assert network.a.sessions.count() == 1
+    network.a.sessions.end(network.a.peer.fingerprint)
+    network.weather.drop = 1.0
+    assert left_alone(network, HOUR)[:2] == [60, 120]

@@ -206,6 +206,8 @@ class Link:
         limits = self._limits
         while self._waiting and self._waiting[0].until <= now:
             self._unsent()
+        if self._wanted_until <= now:
+            self._wanted_until = 0.0
         self._tick_channels(now)
         initiating = self.handshakes.initiating
         if initiating and not self._waiting and now - initiating.since >= limits.give_up:
@@ -243,11 +245,13 @@ class Link:
         if self.current is not None:
             times.append(self.current.born + 2 * limits.rekey_after)
         times += [channel.due for channel in (self.current, self._candidate) if channel]
-        times += [c.due if c.unconfirmed else c.heard + limits.grace for c in self._old]
+        times += [c.due for c in self._old]
+        times += [c.heard + limits.grace for c in self._old if not c.unconfirmed]
         if self._waiting:
             times.append(self._waiting[0].until)
-            if self.current is None and self.handshakes.initiating is None:
-                times.append(self._patience)
+        wanted = self._waiting or self._wanted_until
+        if wanted and self.current is None and self.handshakes.initiating is None:
+            times.append(self._patience)
         if self._candidate is not None:
             times.append(self._candidate.born + limits.give_up)
         return min(times, default=NEVER)
@@ -255,19 +259,17 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether more than one session's packets is under way."""
-        return bool(self._waiting or self._candidate or self.handshakes.times())
+        return bool(self._waiting or self._candidate or self._old or self.handshakes.times())
 
     @property
     def idle(self) -> bool:
         """Whether nothing at all is held for this peer."""
-        return not (self.current or self._old or self.busy)
+        return not (self.current or self.busy)
 
     def end(self) -> None:
         """Wipes every key now; what was handed over and is open gets its fate."""
         self.handshakes.end()
         for channel in (self.current, self._candidate, *self._old):
             self._close(channel)
-        self.current = self._candidate = None
-        self._old.clear()
         while self._waiting:
             self._unsent()

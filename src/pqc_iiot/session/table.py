@@ -260,6 +260,8 @@ class Sessions:
                 role.ask(now)  # Message 4 came twice: the peer has not heard from us yet.
             case _:
                 return _ANOTHER_STEP
+        if isinstance(holder.role, Channel):
+            self._patience.pop(link.peer.fingerprint, None)  # It answers.
         return None
 
     def _control(self, now: float, link: Link, channel: Channel, packet: bytes) -> Refused | None:
