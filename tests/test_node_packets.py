@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from devices import Pair, events
+from devices import Pair, events, introduce, make, refused
 from pqc_iiot import (
     InvalidInputError,
     Message,
@@ -21,7 +22,7 @@ from pqc_iiot.envelope import MAX_OVERHEAD
 from pqc_iiot.policy import SessionUse
 from pqc_iiot.session import Limits, Send
 from pqc_iiot.sessions import SessionStatus
-from test_sessions import NOW
+from test_sessions import NOW, pump
 
 
 def carry(one: Node, other: Node, now: float = NOW) -> list[Message]:
@@ -144,12 +145,65 @@ def test_each_refusal_of_a_batch_is_an_event(ready: Pair) -> None:
     assert not plc.sessions.take(), "refusals of a batch are told by the log alone"
 
 
+def test_who_has_a_session_with_whom_is_in_both_logs(ready: Pair) -> None:
+    closely(ready)
+    seen = []
+    for node in (ready.sensor, ready.plc):
+        (record,) = (each for each in events(node) if each.event == "session_established")
+        seen.append((record.peer, record.detail["name"], record.detail["began"]))
+        assert len(str(record.detail["session"])) == 8
+    plc, sensor = ready.plc.bundle.fingerprint.hex(), ready.sensor.bundle.fingerprint.hex()
+    assert seen == [(plc, "plc", True), (sensor, "sensor", False)]
+
+
+def test_what_must_not_be_sent_is_an_event(pair: Pair) -> None:
+    with refused(pair.sensor, UnknownPeerError, "refused_unknown_peer"):
+        pair.sensor.sessions.send(NOW, b"x", to="nobody", context="t")
+    detail = events(pair.sensor)[-1].detail
+    assert (detail["name"], detail["context"]) == ("nobody", "t")
+
+
+def test_sizes_are_those_of_policy_on_every_way_in(pair: Pair) -> None:
+    for node in (pair.sensor, pair.plc):
+        node.policy = replace(node.policy, max_payload=10)
+    pair.sensor.sessions.send(NOW, bytes(10), to="plc", context="t")
+    assert [message.payload for message in carry(pair.sensor, pair.plc)] == [bytes(10)]
+    pair.sensor.sessions.send(NOW, bytes(10), to="plc", context="t")
+    (arrived,) = (each for each in pump(pair.sensor, pair.plc) if isinstance(each, Message))
+    assert arrived.payload == bytes(10)
+    for context in (None, "t"):
+        before = len(events(pair.plc))
+        pair.plc.sessions.receive(NOW, b"\x01" + bytes(10 + MAX_OVERHEAD), context)
+        assert [each.event for each in events(pair.plc)[before:]] == ["refused_invalid_frame"]
+        assert not pair.plc.sessions.take(), "it got no further than that"
+
+
+def test_only_so_many_peers_are_remembered(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pqc_iiot.sessions._CHANNELS", 2)
+    with make(tmp_path, "b") as b, make(tmp_path, "c") as c:
+        for node in (pair.plc, b, c):
+            if node is not pair.plc:
+                introduce(pair.sensor, node)
+            pair.sensor.sessions.want(NOW, to=node.name)
+            carry(pair.sensor, node)
+            assert pair.sensor.sessions.seal(NOW, b"", to=node.name, context="t") is not None
+            assert 1 <= len(pair.sensor.sessions._channels) <= 2
+        at_ease = pair.sensor.sessions.seal_at_ease
+        assert [at_ease(NOW, b"", name, "t") is None for name in ("plc", "b", "c")] == [
+            True, True, False,
+        ]  # fmt: skip
+
+
 def test_where_policy_allows_no_sessions_nobody_has_any(pair: Pair) -> None:
     pair.sensor.sessions.send(NOW, b"x", to="plc", context="t")
     (message_1,) = (each for each in pair.sensor.sessions.take() if isinstance(each, Send))
     pair.plc.policy = replace(pair.plc.policy, sessions=SessionUse.NEVER)
     pair.plc.sessions.receive_inbox(NOW, [message_1.frame])
+    before = len(events(pair.plc))
     pair.plc.sessions.receive(NOW, message_1.frame, None)
+    assert [each.event for each in events(pair.plc)[before:]] == ["refused_policy"]
     assert not pair.plc.sessions.take()
     assert pair.plc.sessions.status() == SessionStatus(0, 0, 0)
     for call in (pair.plc.sessions.send, pair.plc.sessions.seal):
