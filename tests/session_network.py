@@ -26,6 +26,7 @@ from pqc_iiot.session import (
     Sessions,
     frames,
 )
+from pqc_iiot.session.channel import Channel
 from pqc_iiot.session.frames import Kind, credential
 from pqc_iiot.suites import get_suite
 
@@ -100,6 +101,18 @@ class Device:
             self._keep(outcome, out)
         return out
 
+    @property
+    def session(self) -> Channel:
+        """The one that it uses."""
+        channel = self.sessions.current(self.peer.fingerprint)
+        assert channel is not None
+        return channel
+
+    def answers(self, now: float, frame: bytes, context: str | None = None) -> list[bytes]:
+        """The frames that it sends where one arrives."""
+        self.sessions.receive(now, frame, context)
+        return [each.frame for each in self.take()]
+
     def _keep(self, outcome: Outcome, out: list[Send]) -> None:
         match outcome:
             case Send():
@@ -156,6 +169,11 @@ class Flight:
     to: str = field(compare=False)
     frame: bytes = field(compare=False)
     context: str | None = field(compare=False)
+
+
+def begins(sent: Send | Flight) -> bool:
+    """Whether something carries message 1, by itself or inside a session."""
+    return sent.context is None and len(sent.frame) > 1000 and sent.frame[0] in (1, 2)
 
 
 class Network:

@@ -4,10 +4,10 @@ second message changes."""
 from __future__ import annotations
 
 from pqc_iiot import AuthenticationError, InvalidFrameError
-from pqc_iiot.session import Limits, Send, frames
+from pqc_iiot.session import Limits, frames
 from pqc_iiot.session.frames import Kind
 from session_ends import Caller
-from session_network import Device, Flight, Network, as_peer
+from session_network import Network, as_peer, begins
 
 
 def sent(network: Network, start: float, *kinds: Kind) -> list[tuple[Kind, float]]:
@@ -17,12 +17,6 @@ def sent(network: Network, start: float, *kinds: Kind) -> list[tuple[Kind, float
         for each in network.history
         if each.frame[0] in kinds
     ]
-
-
-def arrives(device: Device, now: float, frame: bytes) -> list[bytes]:
-    """What a device answers to a frame in its inbox."""
-    device.sessions.receive(now, frame, None)
-    return [each.frame for each in device.take()]
 
 
 def test_message_1_is_repeated_ever_more_slowly_and_after_four_times_another_one_is_sent() -> None:
@@ -84,29 +78,24 @@ def test_a_renewal_is_begun_in_turns_inside_the_session_and_outside_of_it() -> N
     assert found == [(inside, 0), (outside, 1), (inside, 3), (outside, 7), (inside, 15)]
 
 
-def begins(sent: Send | Flight) -> bool:
-    """Whether something carries message 1."""
-    return sent.context is None and len(sent.frame) > 1000
-
-
 def test_a_second_message_2_changes_nothing() -> None:
     network = Network(23)
     a, b, now = network.a, network.b, network.now
     a.hand_over(now)
     (message_1,) = [each.frame for each in a.take()]
-    (message_2,) = arrives(b, now, message_1)
+    (message_2,) = b.answers(now, message_1)
     b.reboot()
-    (another,) = arrives(b, now, message_1)
-    (message_3,) = arrives(a, now, message_2)
-    assert arrives(a, now, another) == []
-    assert arrives(a, now, message_2) == [message_3]
+    (another,) = b.answers(now, message_1)
+    (message_3,) = a.answers(now, message_2)
+    assert a.answers(now, another) == []
+    assert a.answers(now, message_2) == [message_3]
     assert a.refused == []
 
 
 def test_what_is_not_a_message_1_leaves_nothing_behind() -> None:
     b = Network(24).b
     frame = frames.make(Kind.MESSAGE_1, as_peer("a").bundle.kid, b"not EDHOC")
-    assert arrives(b, 0.0, frame) == []
+    assert b.answers(0.0, frame) == []
     (refused,) = b.refused
     assert isinstance(refused.error, InvalidFrameError)
     assert (b.sessions.half_open, b.sessions._by_id, b.sessions.peers()) == (0, {}, [])
@@ -115,20 +104,20 @@ def test_what_is_not_a_message_1_leaves_nothing_behind() -> None:
 def test_of_more_than_four_handshakes_of_a_peer_the_oldest_are_forgotten() -> None:
     b = Network(25, Limits(sender_burst=100.0)).b
     callers = [Caller() for _ in range(6)]
-    answers = [arrives(b, 0.0, caller.message_1)[0] for caller in callers]
+    answers = [b.answers(0.0, caller.message_1)[0] for caller in callers]
     assert b.sessions.half_open == len(b.sessions._by_id) == 4
     for caller, answer in zip(callers[:2], answers[:2], strict=True):
-        assert arrives(b, 0.0, caller.message_3(answer)) == []
+        assert b.answers(0.0, caller.message_3(answer)) == []
     assert [each.error.code for each in b.refused] == ["invalid_frame"] * 2
     for caller, answer in zip(callers[2:], answers[2:], strict=True):
-        (message_4,) = arrives(b, 0.0, caller.message_3(answer))
+        (message_4,) = b.answers(0.0, caller.message_3(answer))
         assert message_4[0] == Kind.MESSAGE_4
     assert b.sessions.half_open == 0
 
 
 def test_a_handshake_that_is_not_finished_is_forgotten_after_a_minute() -> None:
     b = Network(26).b
-    assert len(arrives(b, 0.0, Caller().message_1)) == 1
+    assert len(b.answers(0.0, Caller().message_1)) == 1
     assert b.sessions.due == 60.0
     b.sessions.tick(59.9)
     assert b.sessions.half_open == len(b.sessions._by_id) == 1
@@ -139,10 +128,10 @@ def test_a_handshake_that_is_not_finished_is_forgotten_after_a_minute() -> None:
 def test_message_4_comes_again_for_the_same_message_3_alone() -> None:
     b = Network(27).b
     caller = Caller()
-    message_3 = caller.message_3(*arrives(b, 0.0, caller.message_1))
-    (message_4,) = arrives(b, 0.0, message_3)
-    assert arrives(b, 0.0, message_3) == [message_4]
-    assert arrives(b, 0.0, message_3[:-1] + b"\0") == []
+    message_3 = caller.message_3(*b.answers(0.0, caller.message_1))
+    (message_4,) = b.answers(0.0, message_3)
+    assert b.answers(0.0, message_3) == [message_4]
+    assert b.answers(0.0, message_3[:-1] + b"\0") == []
     assert isinstance(b.refused[-1].error, AuthenticationError)
 
 
@@ -153,11 +142,11 @@ def test_who_answers_with_the_higher_key_id_drops_its_own_handshake_once_the_oth
     b.hand_over(0.0)
     caller = Caller()
     (message_1,) = [each.frame for each in b.take()]
-    (message_2,) = arrives(b, 0.0, caller.message_1)
+    (message_2,) = b.answers(0.0, caller.message_1)
     own, _ = b.sessions._by_id
     b.sessions.tick(1.0)
     assert [each.frame for each in b.take()] == [message_1], "not proved yet"
-    arrives(b, 1.0, caller.message_3(message_2))
+    b.answers(1.0, caller.message_3(message_2))
     assert own not in b.sessions._by_id
     b.sessions.tick(60.0)
     assert Kind.MESSAGE_1 not in [each.frame[0] for each in b.take()]
@@ -167,11 +156,11 @@ def test_who_answers_with_the_lower_key_id_goes_on_with_its_own_handshake() -> N
     network = Network(29)
     a, b, now = network.a, network.b, network.now
     b.hand_over(now)
-    (message_2,) = arrives(a, now, b.take()[0].frame)
+    (message_2,) = a.answers(now, b.take()[0].frame)
     a.hand_over(now)
     (message_1,) = [each.frame for each in a.take()]
-    (message_3,) = arrives(b, now, message_2)
-    arrives(a, now, message_3)
+    (message_3,) = b.answers(now, message_2)
+    a.answers(now, message_3)
     a.sessions.tick(now + 1)
     assert [each.frame for each in a.take()] == [message_1]
 
@@ -179,7 +168,7 @@ def test_who_answers_with_the_lower_key_id_goes_on_with_its_own_handshake() -> N
 def test_the_end_of_everything_with_a_peer_frees_its_handshakes() -> None:
     b = Network(30).b
     b.hand_over(0.0)
-    arrives(b, 0.0, Caller().message_1)
+    b.answers(0.0, Caller().message_1)
     assert len(b.sessions._by_id) == 2
     b.sessions.end(as_peer("a").fingerprint)
     assert (b.sessions.half_open, b.sessions._by_id, b.sessions.peers()) == (0, {}, [])

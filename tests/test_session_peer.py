@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pqc_iiot import TransportError
-from pqc_iiot._core import Session
-from pqc_iiot.session import Ended, Fate, Limits, Report, Send
-from pqc_iiot.session.channel import Channel
+from pqc_iiot.session import Ended, Fate, Limits, Report
 from pqc_iiot.session.frames import Kind
-from session_ends import Caller
-from session_network import Device, Flight, Network
+from session_network import Device, Network, begins
 
 NOW = 1000.0
 
@@ -25,13 +22,6 @@ def connected(limits: Limits | None = None) -> Network:
     return network
 
 
-def session_of(device: Device) -> Channel:
-    """The one that a device uses."""
-    channel = device.sessions.current(device.peer.fingerprint)
-    assert channel is not None
-    return channel
-
-
 def log(network: Network, start: float = NOW) -> list[tuple[str, float]]:
     """What was sent when: messages, control, handshake messages."""
     return [
@@ -44,27 +34,6 @@ def deaf(network: Network, device: Device) -> None:
     """From now on nothing arrives at a device."""
     kid = device.keys.bundle.kid
     network.loses = lambda send: send.kid == kid
-
-
-def begins(sent: Send | Flight) -> bool:
-    """Whether something carries message 1."""
-    return sent.context is None and len(sent.frame) > 1000
-
-
-def arrives(
-    device: Device, now: float, frame: bytes, context: str | None = None
-) -> list[tuple[str | None, bytes]]:
-    """What a device sends where one frame arrives."""
-    device.sessions.receive(now, frame, context)
-    return [(each.context, each.frame) for each in device.take()]
-
-
-def called(device: Device, now: float) -> Session:
-    """A's end of a session that B has answered, and of which it has seen no packet yet."""
-    caller = Caller()
-    ((_, message_2),) = arrives(device, now, caller.message_1)
-    ((_, message_4),) = arrives(device, now, caller.message_3(message_2))
-    return caller.session(message_4)
 
 
 # What waits
@@ -141,7 +110,7 @@ def test_what_waited_is_sent_in_few_trains_at_a_time() -> None:
 def test_a_peer_is_asked_before_it_is_sent_to_after_more_than_a_minute_of_silence() -> None:
     for late, first in ((0.0, "message"), (0.1, "packet")):
         network = connected()
-        network.now = session_of(network.a).heard + 60.0 + late
+        network.now = network.a.session.heard + 60.0 + late
         network.a.hand_over(network.now)
         network.collect()
         assert [what for what, _ in log(network)] == [first]
@@ -191,135 +160,13 @@ def test_after_two_unanswered_questions_a_handshake_is_begun_and_after_four_all_
     assert network.a.fates[token] is Fate.UNCONFIRMED
 
 
-# Which session is used
-
-
-def test_a_session_that_was_answered_is_used_from_the_first_packet_on() -> None:
-    b = Network(43).b
-    session = called(b, NOW)
-    b.hand_over(NOW)
-    assert b.take() == []
-    assert b.established == []
-    ((context, _packet),) = arrives(b, NOW, session.seal(b"\x41t", b"a"), "t")
-    assert context == "t", "what waited"
-    assert [each.began for each in b.established] == [False]
-
-
-@pytest.mark.parametrize("waiting", ["a message", "somebody"])
-@pytest.mark.parametrize(("answer_within", "wait"), [(1.0, 8.0), (0.5, 4.0)])
-def test_who_has_answered_waits_for_a_while_before_it_begins_a_handshake_itself(
-    answer_within: float, wait: float, waiting: str
-) -> None:
-    b = Network(43, Limits(answer_within=answer_within)).b
-    called(b, NOW)
-    if waiting == "a message":
-        b.hand_over(NOW + 1)
-    else:
-        b.sessions.want(NOW + 1, b.peer)
-    assert b.sessions.due == NOW + wait
-    b.sessions.tick(NOW + wait - 0.1)
-    assert b.take() == []
-    b.sessions.tick(NOW + wait)
-    assert [each.frame[0] for each in b.take()] == [Kind.MESSAGE_1]
-
-
-def test_a_session_that_nobody_wants_any_more_is_not_begun() -> None:
-    b = Network(43).b
-    called(b, NOW)
-    b.sessions.want(NOW, b.peer)
-    b.sessions.tick(NOW + 60)
-    assert b.take() == []
-    assert b.sessions.peers() == []
-
-
-def test_a_session_that_was_answered_and_is_not_used_is_closed_after_a_minute() -> None:
-    b = Network(43).b
-    caller = Caller()
-    ((_, message_2),) = arrives(b, NOW, caller.message_1)
-    arrives(b, NOW + 1, caller.message_3(message_2))
-    b.sessions.tick(NOW + 60)
-    (of_b,) = b.sessions._by_id
-    assert b.sessions.due == NOW + 61
-    b.sessions.tick(NOW + 61)
-    assert [each.session for each in b.sessions.take() if isinstance(each, Ended)] == [of_b]
-    assert (b.sessions._by_id, b.sessions.peers()) == ({}, [])
-
-
-def test_of_two_sessions_that_were_answered_the_later_one_remains() -> None:
-    b = Network(43).b
-    called(b, NOW)
-    (first,) = b.sessions._by_id
-    session = called(b, NOW)
-    assert len(b.sessions._by_id) == 1
-    assert first not in b.sessions._by_id
-    arrives(b, NOW, session.seal(b"\x41t", b"a"), "t")
-    assert [each.payload for each in b.delivered] == [b"a"]
-
-
 def test_the_initiator_sends_at_once_also_where_it_has_no_message() -> None:
     network = Network(44)
     network.a.sessions.want(NOW, network.a.peer)
     network.run(0.35)
     assert [what for what, _ in log(network)][4:] == ["packet", "packet"]
     assert network.b.sessions.count() == 1
-    assert not session_of(network.a).asking
-
-
-def test_a_few_sessions_that_were_replaced_still_receive() -> None:
-    b = Network(45, Limits(sender_burst=100.0)).b
-    sessions = [called_and_used(b) for _ in range(5)]
-    b.delivered.clear()
-    for number, session in enumerate(sessions):
-        arrives(b, NOW, session.seal(b"\x41t", b"%d" % number), "t")
-    assert [each.payload for each in b.delivered] == [b"1", b"2", b"3", b"4"]
-    assert [each.error.code for each in b.refused] == ["invalid_frame"]
-    assert len(b.sessions._by_id) == 4
-
-
-def called_and_used(b: Device) -> Session:
-    """A's end of a session that B has seen a packet of."""
-    session = called(b, NOW)
-    arrives(b, NOW, session.seal(b"\x41t", b"first"), "t")
-    return session
-
-
-def test_a_replaced_session_is_closed_90_seconds_after_its_last_packet() -> None:
-    b = Network(45).b
-    session = called_and_used(b)
-    (old,) = b.sessions._by_id
-    called_and_used(b)
-    b.sessions.tick(NOW + 10)
-    arrives(b, NOW + 10, session.seal(b"\x41t", b"late"), "t")
-    b.sessions.tick(NOW + 90)
-    assert b.sessions.due == NOW + 100
-    b.sessions.take()
-    b.sessions.tick(NOW + 100)
-    assert [each.session for each in b.sessions.take() if isinstance(each, Ended)] == [old]
-    assert old not in b.sessions._by_id
-
-
-def test_what_arrived_on_a_replaced_session_is_told_in_time_too() -> None:
-    b = Network(45).b
-    session = called_and_used(b)
-    called_and_used(b)
-    b.sessions.tick(NOW + 10)
-    b.take()
-    assert arrives(b, NOW + 10, session.seal(b"\x41t", b"late"), "t") == []
-    assert b.sessions.due == NOW + 10.25
-    b.sessions.tick(NOW + 10.25)
-    assert [each.frame[0] for each in b.take()] == [Kind.PACKET]
-
-
-def test_somebody_must_look_again_before_a_replaced_session_is_used_once_more() -> None:
-    b = Network(45).b
-    called_and_used(b)
-    first = session_of(b)
-    b.hand_over(NOW)
-    b.take()
-    first.be_at_ease(NOW)
-    called_and_used(b)
-    assert session_of(b) is not first
-    assert not first.at_ease(NOW)
+    assert not network.a.session.asking
 
 
 # Renewal
@@ -329,7 +176,7 @@ def test_somebody_must_look_again_before_a_replaced_session_is_used_once_more() 
 def test_who_began_a_session_renews_it_a_little_earlier(who: str, at: float) -> None:
     network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
     device = network.devices[who]
-    born = session_of(device).born
+    born = device.session.born
     for age, begun in ((at - 0.1, False), (at + 0.1, True)):
         device.hand_over(born + age)
         assert any(map(begins, device.take())) is begun
@@ -338,7 +185,7 @@ def test_who_began_a_session_renews_it_a_little_earlier(who: str, at: float) -> 
 @pytest.mark.parametrize("sealing", [False, True])
 def test_the_packet_of_a_session_that_is_due_begins_its_renewal(sealing: bool) -> None:
     network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
-    a, born = network.a, session_of(network.a).born
+    a, born = network.a, network.a.session.born
     for age, sent in ((99.0, []), (100.0, [Kind.PACKET])):
         if sealing:
             packet = a.sessions.seal(born + age, a.peer.fingerprint, "t", b"", 99)
@@ -363,7 +210,7 @@ def test_a_renewal_that_is_not_answered_rests_for_half_a_minute_after_a_minute()
 
 def test_a_session_that_is_too_old_is_closed_and_what_is_sent_then_waits_for_another() -> None:
     network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
-    born = session_of(network.a).born
+    born = network.a.session.born
     network.run(born + 199.9 - network.now)
     assert network.a.sessions.count() == 1
     network.run(0.2)
@@ -387,7 +234,7 @@ def test_the_end_tells_what_became_of_everything() -> None:
     network.run(1.5)
     waiting = a.hand_over(network.now)
     a.take()
-    own_id = session_of(a).own_id
+    own_id = a.session.own_id
     a.sessions.end(a.peer.fingerprint)
     outcomes = a.sessions.take()
     assert [each.session for each in outcomes if isinstance(each, Ended)] == [own_id]
@@ -404,35 +251,35 @@ def test_the_end_tells_what_became_of_everything() -> None:
 
 def test_nothing_is_sealed_where_a_message_would_have_to_wait() -> None:
     network = connected()
-    a, peer, heard = network.a, network.a.peer, session_of(network.a).heard
+    a, peer, heard = network.a, network.a.peer, network.a.session.heard
     for late, sealed in ((60.0, True), (60.5, False)):
         packet = a.sessions.seal(heard + late, peer.fingerprint, "t", b"", 99)
         assert (packet is not None) is sealed
-        session_of(a).be_careful()
-    session_of(a).ask(heard)
+        a.session.be_careful()
+    a.session.ask(heard)
     for late, sealed in ((0.9, True), (1.0, False)):
         packet = a.sessions.seal(heard + late, peer.fingerprint, "t", b"", 99)
         assert (packet is not None) is sealed, "with a question open"
     a.hand_over(heard + 61)
     network.b.hand_over(heard + 61)
     for each in network.b.take():
-        session_of(a).open_many(heard + 61, ["t"], [each.frame])
+        a.session.open_many(heard + 61, ["t"], [each.frame])
     assert a.sessions.seal(heard + 61, peer.fingerprint, "t", b"", 99) is None, "one waits already"
 
 
 def test_after_one_packet_that_was_looked_at_others_may_go_unasked() -> None:
     network = connected()
     a = network.a
-    assert not session_of(a).at_ease(network.now)
+    assert not a.session.at_ease(network.now)
     assert a.sessions.seal(network.now, a.peer.fingerprint, "t", b"", 99) is not None
-    assert session_of(a).at_ease(network.now)
+    assert a.session.at_ease(network.now)
     assert a.sessions.due == network.now + 1.25
 
 
 def test_who_wants_a_session_with_a_silent_peer_has_it_asked() -> None:
     network = connected()
     a = network.a
-    a.sessions.want(session_of(a).heard + 60.0, a.peer)
+    a.sessions.want(a.session.heard + 60.0, a.peer)
     assert a.take() == []
-    a.sessions.want(session_of(a).heard + 61.0, a.peer)
+    a.sessions.want(a.session.heard + 61.0, a.peer)
     assert [(each.context, len(each.frame)) for each in a.take()] == [(None, 25)]

@@ -69,6 +69,7 @@ TESTS = [
     "test_session_network.py",
     "test_session_peer.py",
     "test_session_rules.py",
+    "test_session_succession.py",
     "test_session_table.py",
     "test_session_times.py",
     "test_sessions.py",
