@@ -145,6 +145,17 @@ def test_each_refusal_of_a_batch_is_an_event(ready: Pair) -> None:
     assert not plc.sessions.take(), "refusals of a batch are told by the log alone"
 
 
+@pytest.mark.parametrize("window", [0, 8])
+def test_policy_says_how_late_a_packet_may_come(pair: Pair, window: int) -> None:
+    pair.plc.policy = replace(pair.plc.policy, session_window=window)
+    pair.sensor.sessions.want(NOW, to="plc")
+    carry(pair.sensor, pair.plc)
+    packets = [closely(pair, payload)[0] for payload in (b"1", b"2")]
+    second, first = pair.plc.sessions.receive_many(NOW, ["t", "t"], packets[::-1])
+    assert isinstance(second, Message)
+    assert isinstance(first, Message) == (window > 0)
+
+
 def test_who_has_a_session_with_whom_is_in_both_logs(ready: Pair) -> None:
     closely(ready)
     seen = []
