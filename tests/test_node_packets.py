@@ -4,6 +4,7 @@ one owner."""
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pqc_iiot import (
 )
 from pqc_iiot.envelope import MAX_OVERHEAD
 from pqc_iiot.policy import SessionUse
-from pqc_iiot.session import Limits, Send
+from pqc_iiot.session import Fate, Limits, Report, Send
 from pqc_iiot.sessions import SessionStatus
 from test_sessions import NOW, pump
 
@@ -123,6 +124,25 @@ def test_a_forked_child_seals_no_packet(ready: Pair) -> None:
     assert ready.sensor.sessions.seal_at_ease(NOW, b"", "plc", "t") is not None
 
 
+def test_packets_do_not_wait_for_whoever_holds_the_lock_of_the_node(ready: Pair) -> None:
+    """That is held while others wait for the disk."""
+    ready.plc.sessions.receive_many(NOW, ["t"], [closely(ready)[0]])
+    ready.plc.sessions.tick(ready.plc.sessions.due)
+    (told,) = (each for each in ready.plc.sessions.take() if isinstance(each, Send))
+    reports: list[object] = []
+
+    def work() -> None:
+        ready.sensor.sessions.receive_inbox(NOW, [told.frame])
+        reports.extend(ready.sensor.sessions.take())
+
+    with ready.sensor._lock:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+    assert [report.fate for report in reports if isinstance(report, Report)] == [Fate.CONFIRMED]
+
+
 def test_nothing_goes_at_ease_on_a_session_that_was_replaced_or_ended(ready: Pair) -> None:
     closely(ready)
     ready.sensor.sessions.close()
@@ -194,9 +214,9 @@ def test_only_so_many_peers_are_remembered(
 ) -> None:
     monkeypatch.setattr("pqc_iiot.sessions._CHANNELS", 2)
     with make(tmp_path, "b") as b, make(tmp_path, "c") as c:
+        introduce(pair.sensor, b)
+        introduce(pair.sensor, c)
         for node in (pair.plc, b, c):
-            if node is not pair.plc:
-                introduce(pair.sensor, node)
             pair.sensor.sessions.want(NOW, to=node.name)
             carry(pair.sensor, node)
             assert pair.sensor.sessions.seal(NOW, b"", to=node.name, context="t") is not None

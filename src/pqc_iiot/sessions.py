@@ -40,7 +40,7 @@ class _OnRefused(Protocol):
     """Takes an error, what is known beside it, and how many were refused like this."""
 
     def __call__(
-        self, error: PqcIiotError, known: dict[str, str | int] | None = None, count: int = 1
+        self, error: PqcIiotError, known: dict[str, str | int] | None = None, count: int = ...
     ) -> None: ...
 
 
@@ -93,7 +93,6 @@ class NodeSessions:
         self._kids: frozenset[bytes] = frozenset()
         self._channels: dict[str, Channel] = {}
         self._pid = getpid()
-        self._max_payload = 0
         self._token = 0
         self._owner: object | None = None
         self._follow_policy()
