@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pqc_iiot.queues
-from devices import Pair, events, refused
+from devices import Pair, events, introduce, make, refused
 from pqc_iiot import (
     DuplicateError,
     Incoming,
@@ -105,7 +105,10 @@ def test_a_replay_never_becomes_a_message_again(pair: Pair) -> None:
 def test_both_ways_of_opening_share_their_numbers(pair: Pair) -> None:
     old = [pair.frame() for _ in range(4)]
     receive(pair, b"durable")
-    pair.plc.open(pair.frame(), context=CONTEXT)
+    between = pair.frame()
+    pair.plc.open(between, context=CONTEXT)
+    with refused(pair.plc, DuplicateError, "refused_duplicate"):
+        pair.plc.open(between, context=CONTEXT)
     receive(pair, b"durable")
     crash_and_open(pair)
     for frame in old:
@@ -236,6 +239,47 @@ def test_a_long_journal_is_begun_anew(
         pair.plc.open(first, context=CONTEXT)
     pair.reopen()
     assert pair.plc.inbox.messages() == again
+
+
+def test_numbers_outlive_the_journal_that_had_them(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a peer that is heard seldom nothing is left in it when it is begun anew."""
+    monkeypatch.setattr(pqc_iiot.queues, "SEGMENT", 4096)
+    with make(tmp_path, "seldom") as seldom:
+        introduce(pair.plc, seldom)
+        once = Incoming(seldom.seal(b"once", to="plc", context=CONTEXT), CONTEXT)
+    (message,) = pair.plc.open_many([once], durable=True)
+    assert isinstance(message, Message)
+    pair.plc.inbox.ack(message)
+
+    def is_known() -> bool:
+        (result,) = pair.plc.open_many([once], durable=True)
+        return isinstance(result, DuplicateError)
+
+    for _ in range(2):  # the first time it is still in the journal when that is read
+        crash_and_open(pair)
+        before = segments(pair.folder / "plc")
+        while segments(pair.folder / "plc") == before:
+            pair.plc.inbox.ack_later(*receive(pair, b"often" * 200))
+    crash_and_open(pair)
+    assert is_known()
+    pair.plc.inbox.ack(*pair.plc.inbox.messages())
+    pair.reopen()
+    assert segments(pair.folder / "plc") == []
+    assert is_known()
+
+
+@pytest.mark.parametrize("heard", [1, 2])
+def test_a_clean_end_keeps_the_numbers(pair: Pair, heard: int) -> None:
+    frames = [Incoming(pair.frame(), CONTEXT) for _ in range(heard)]
+    messages = pair.plc.open_many(frames, durable=True)
+    pair.plc.inbox.ack(*(each for each in messages if isinstance(each, Message)))
+    pair.reopen()
+    assert segments(pair.folder / "plc") == []
+    for frame in frames:
+        (result,) = pair.plc.open_many([frame], durable=True)
+        assert isinstance(result, DuplicateError)
 
 
 def test_a_journal_that_was_taken_away_is_missed(pair: Pair) -> None:
