@@ -259,8 +259,8 @@ def test_numbers_outlive_the_journal_that_had_them(
 
     for _ in range(2):  # the first time it is still in the journal when that is read
         crash_and_open(pair)
-        before = segments(pair.folder / "plc")
-        while segments(pair.folder / "plc") == before:
+        oldest = segments(pair.folder / "plc")[0]
+        while oldest in segments(pair.folder / "plc"):
             pair.plc.inbox.ack_later(*receive(pair, b"often" * 200))
     crash_and_open(pair)
     assert is_known()
