@@ -68,7 +68,7 @@ def test_packets_of_several_sessions_are_opened_in_order_each_by_its_own() -> No
     of_a = [devices.packet("a", "b", b"a%d" % number) for number in range(3)]
     of_c = [devices.packet("c", "b", b"c%d" % number) for number in range(2)]
     forged = of_c[1][:-1] + bytes((of_c[1][-1] ^ 1,))
-    packets = [*of_a[:2], b"\x01none" + bytes(19), of_c[0], of_a[2], forged, of_c[1], b"\x02"]
+    packets = [*of_a[:2], of_c[0], b"\x01none" + bytes(19), of_a[2], forged, of_c[1], b"\x02"]
     results = devices.sessions["b"].receive_many(NOW, ["t"] * len(packets), packets)
     assert [
         (each.sender, each.payload) if isinstance(each, Message) else each.error.code
@@ -76,8 +76,8 @@ def test_packets_of_several_sessions_are_opened_in_order_each_by_its_own() -> No
     ] == [
         ("a", b"a0"),
         ("a", b"a1"),
-        "invalid_frame",
         ("c", b"c0"),
+        "invalid_frame",
         ("a", b"a2"),
         "authentication_failed",
         ("c", b"c1"),
@@ -85,6 +85,18 @@ def test_packets_of_several_sessions_are_opened_in_order_each_by_its_own() -> No
     ]
     assert isinstance(results[5], Refused)
     assert results[5].fingerprint == as_peer("c").fingerprint
+
+
+def test_a_topic_that_cannot_be_costs_only_the_packets_of_its_session() -> None:
+    devices = Devices("a", "b", "c")
+    devices.connect("b", "a", "c")
+    b = devices.sessions["b"]
+    packets = [devices.packet("c", "b", b"c"), *(devices.packet("a", "b", b"a") for _ in range(2))]
+    results = b.receive_many(NOW, ["t", "t", "t" * 65536], packets)
+    assert isinstance(results[0], Message)
+    refused = [(each.error.code, each.fingerprint) for each in results if isinstance(each, Refused)]
+    assert refused == [("invalid_input", as_peer("a").fingerprint)] * 2
+    assert all(isinstance(each, Message) for each in b.receive_many(NOW, ["t"] * 3, packets)[1:])
 
 
 def test_a_packet_for_a_handshake_is_refused_and_does_not_disturb_it() -> None:
@@ -95,6 +107,8 @@ def test_a_packet_for_a_handshake_is_refused_and_does_not_disturb_it() -> None:
     for context in ("t", None):
         a.receive(NOW, b"\x01" + own_id + bytes(19), context)
         assert isinstance(a.take()[-1], Refused)
+    packets = [b"\x01none" + bytes(19), *[b"\x01" + own_id + bytes(19)] * 2]
+    assert len(a.receive_many(NOW, ["t"] * 3, packets)) == 3
     a.tick(NOW + 1)
     devices.pump()
     assert a.has(as_peer("b").fingerprint)
