@@ -27,7 +27,10 @@ TOPIC = "line1/temp"
 
 def mount(*arguments: str | Path) -> None:
     """As the command, which says why it fails."""
-    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
+    for _ in range(100):
+        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
+        if b"busy" not in done.stderr:  # as it is while the log's thread replaces a file
+            break
     if done.returncode:
         sys.stderr.write(done.stderr.decode())
         sys.exit(NOT_PERMITTED)
