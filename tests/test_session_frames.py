@@ -6,7 +6,16 @@ import cbor2
 import pytest
 
 from pqc_iiot import InvalidFrameError
-from pqc_iiot.session.frames import Frame, Kind, credential, make, parse, parse_received, received
+from pqc_iiot.session.frames import (
+    Frame,
+    Kind,
+    credential,
+    make,
+    packet_number,
+    parse,
+    parse_received,
+    received,
+)
 from session_network import keys
 
 MOST = {Kind.MESSAGE_1: 1709, **dict.fromkeys(list(Kind)[2:], 6405)}
@@ -25,9 +34,10 @@ def test_a_handshake_frame_says_whom_it_concerns_and_has_a_possible_length(kind:
             parse(make(kind, who, message))
 
 
-def test_a_packet_has_24_bytes_or_more() -> None:
-    packet = b"\x01" + b"1234" + bytes(19)
+def test_a_packet_has_24_bytes_or_more_among_them_its_number() -> None:
+    packet = b"\x01" + b"1234" + b"\1\2\3" + bytes(16)
     assert parse(packet) == Frame(Kind.PACKET, b"1234", packet)
+    assert packet_number(packet) == 0x010203
     with pytest.raises(InvalidFrameError):
         parse(packet[:-1])
 
