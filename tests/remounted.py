@@ -27,10 +27,7 @@ TOPIC = "line1/temp"
 
 def mount(*arguments: str | Path) -> None:
     """As the command, which says why it fails."""
-    for _ in range(100):
-        done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
-        if b"busy" not in done.stderr:  # as it is while the log's thread replaces a file
-            break
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False)
     if done.returncode:
         sys.stderr.write(done.stderr.decode())
         sys.exit(NOT_PERMITTED)
@@ -87,8 +84,9 @@ def ext4(folder: Path) -> None:
 def bind(folder: Path) -> None:
     """No file is made or replaced, so no keys and no block of numbers; messages are still
     taken. The same process goes on with the rest when it may again."""
-    disk = folder / "disk"
+    disk, aside = folder / "disk", folder / "aside"
     disk.mkdir()
+    aside.mkdir()
     mount("-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", disk)
     sensor, plc = make(folder, "sensor"), make(disk, "plc")
     introduce(sensor, plc)
@@ -97,8 +95,10 @@ def bind(folder: Path) -> None:
     plc = Node.open(disk / "plc")
     sent, bundle = [plc.seal(b"", to="sensor")], plc.bundle
 
-    mount("--bind", disk, disk)
-    mount("-o", "remount,bind,ro", disk)
+    # Read-only before anybody can open a file in it, for then it would be busy.
+    mount("--bind", disk, aside)
+    mount("-o", "remount,bind,ro", aside)
+    mount("--bind", aside, disk)
     sent += list(iter(lambda: sealed(plc), b""))
     for _ in range(2):
         refused(plc.rotate)
