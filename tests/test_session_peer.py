@@ -208,6 +208,22 @@ def test_a_renewal_that_is_not_answered_rests_for_half_a_minute_after_a_minute()
     assert network.a.sessions.count() == 1
 
 
+def test_a_renewal_in_vain_counts_once_against_the_peers_patience() -> None:
+    network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
+    network.run(100)
+    network.loses = begins
+    start = network.now
+    for _ in range(70):
+        network.a.hand_over(network.now)
+        network.run(1.0)
+    a = network.a
+    a.sessions.end(a.peer.fingerprint)
+    a.take()
+    for late, begun in ((119.0, []), (121.0, [Kind.MESSAGE_1])):
+        a.sessions.want(start + late, a.peer)
+        assert [each.frame[0] for each in a.take()] == begun
+
+
 def test_a_session_that_is_too_old_is_closed_and_what_is_sent_then_waits_for_another() -> None:
     network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
     born = network.a.session.born
@@ -244,6 +260,9 @@ def test_the_end_tells_what_became_of_everything() -> None:
     ]
     assert a.fates[sent] is Fate.CONFIRMED
     assert (a.sessions._by_id, a.sessions.count()) == ({}, 0)
+    while a.sessions.due < float("inf"):
+        a.sessions.tick(a.sessions.due)
+    assert a.sessions.take() == [], "and nothing ends twice"
 
 
 # Packets that the caller sends itself

@@ -59,6 +59,16 @@ def test_a_session_that_nobody_wants_any_more_is_not_begun() -> None:
     assert b.sessions.peers() == []
 
 
+def test_after_a_sleep_what_was_wanted_before_it_causes_nothing() -> None:
+    b = Network(43).b
+    b.sessions.want(NOW, b.peer)
+    b.take()
+    called(b, NOW + 1)
+    b.sessions.tick(NOW + 60.5)
+    assert b.take() == []
+    assert b.sessions.due == NOW + 61
+
+
 def test_a_session_that_was_answered_and_is_not_used_is_closed_after_a_minute() -> None:
     b = Network(43).b
     caller = Caller()
