@@ -61,6 +61,7 @@ TESTS = [
     "test_peers.py",
     "test_policy.py",
     "test_rollback.py",
+    "test_session_attacks.py",
     "test_session_channel.py",
     "test_session_fates.py",
     "test_session_frames.py",
