@@ -39,6 +39,11 @@ KEPT = 32
 """Openings that a record names; of those before, only the epoch is still compared."""
 INSTANCE_SIZE = 16
 
+ONE_OF_BOTH = (
+    "stop one of both, and make new keys in the other: pqc-iiot id rotate, then pqc-iiot id retire"
+)
+"""What to do."""
+
 _DOMAIN = b"pqc-iiot presence v1"
 _ROW = b"cloned"
 _MAX_TOLD = 64
@@ -118,6 +123,13 @@ def last_shown(folder: Path, own: Bundle) -> PresenceRecord | None:
         ) from cause
 
 
+def is_elsewhere(folder: Path, record: PresenceRecord, own: Bundle) -> bool:
+    """Whether a verified record of the keys of `own` comes from another folder than this one,
+    or a later state of it. Errors as `last_shown`."""
+    shown = last_shown(folder, own)
+    return shown is None or not shown.covers(record)
+
+
 def is_cloned(store: Store, own: Bundle) -> bool:
     """Whether the current keys were seen in use elsewhere."""
     row = store.get(META, _ROW)
@@ -164,8 +176,7 @@ class Presence:
             state = self._state()
             own = state.identity.current.bundle
             record = parse_presence(data, own)
-            shown = last_shown(state.folder.path, own)
-            if shown is not None and shown.covers(record):
+            if not is_elsewhere(state.folder.path, record, own):
                 return
             value = own.fingerprint + record.instance
             row = state.store.get(META, _ROW)
@@ -175,8 +186,7 @@ class Presence:
             error = ClonedIdentityError(
                 f"the keys of {own.name} are in use elsewhere, with numbers reserved up to"
                 f" {record.edge}",
-                hint="this folder was copied, or is itself an older copy: stop one of both, and"
-                " make new keys in the other: pqc-iiot id rotate, then pqc-iiot id retire",
+                hint=f"this folder was copied, or is itself an older copy: {ONE_OF_BOTH}",
                 peer=own.fingerprint.hex(),
             )
             known: dict[str, str | int] = {"instance": record.instance.hex(), "edge": record.edge}

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..folder import LOCK_FILE, permission_problems
 from ..identity import public_bundle
-from ..presence import last_shown, parse_presence
+from ..presence import ONE_OF_BOTH, is_elsewhere, parse_presence
 from ..trail import AUDIT_FILE
 from .disk import look_at_sync
 
@@ -45,11 +45,6 @@ _SLOW_SYNC = 0.1
 _SPACE_NEEDED, _SPACE_WISHED = 16 * _MIB, 256 * _MIB
 _SOME_TIME_AGO = 1767225600
 """2026-01-01, in seconds since 1970: a clock before it was never set."""
-
-
-_ONE_OF_BOTH = (
-    "stop one of both, and make new keys in the other: pqc-iiot id rotate, then pqc-iiot id retire"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,22 +264,23 @@ def _presence(own: Bundle, data: bytes | None, state: Path) -> Check:
     except PqcIiotError as error:
         return Check(name, "warning", f"under {own.name} something else is shown: {error}")
     try:
-        last = last_shown(state, own)  # later than the broker's: a process may run here
+        # After the broker was asked: a process that runs here may show more meanwhile.
+        elsewhere = is_elsewhere(state, record, own)
     except PqcIiotError as error:
         return Check(name, "failed", str(error), error.hint)
-    if last is not None and last.covers(record):
+    if not elsewhere:
         return Check(name, "ok", "only this folder has shown that its keys are in use")
     found = (
         f"the same keys are in use elsewhere, with numbers reserved up to {record.edge}:"
         " this folder was copied, or is itself an older copy"
     )
-    return Check(name, "failed", found, _ONE_OF_BOTH)
+    return Check(name, "failed", found, ONE_OF_BOTH)
 
 
 def _copy(status: Status) -> Check:
     if status.cloned:
         found = "the keys were seen in use elsewhere: the folder was copied, or is an older copy"
-        return Check("copy", "failed", found, _ONE_OF_BOTH)
+        return Check("copy", "failed", found, ONE_OF_BOTH)
     if status.copied:
         found = (
             "the folder was copied, or its disk is in another machine: the original may be alive"
