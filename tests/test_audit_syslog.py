@@ -7,6 +7,8 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -198,8 +200,10 @@ def test_kills_over_plain_tcp_lose_nothing(
     for _ in range(2):
         one.emit(2000)
         server.kill()
+        one.emit(1)
+        wait_until(lambda: one.sinks.status()[0].failures > 0, "the death is noticed")
         server.start()
-    last = one.delivered()
+        last = one.delivered()
     assert_complete(seqs(server), last)
 
 
@@ -323,6 +327,29 @@ def test_a_receiver_that_hangs_up_early_has_acknowledged_nothing(tmp_path: Path)
         with pytest.raises(OSError):  # noqa: PT011 - reset, broken pipe or hung up
             sink.deliver([tail_record()] * 100)
         receiver.join()
+
+
+DYING = """
+import os, signal, socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+connection, _ = server.accept()
+while connection.recv(65536):
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_receiver_that_dies_of_what_it_has_read_has_acknowledged_nothing() -> None:
+    """Its kernel ends the connection in all order, since nothing is unread."""
+    command = [sys.executable, "-c", DYING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout
+        port = int(receiver.stdout.readline())
+        sink = module.SyslogTcp(SinkConfig("siem", f"syslog+tcp://127.0.0.1:{port}"))
+        with pytest.raises(ConnectionError):
+            sink.deliver([tail_record()])
+    assert receiver.returncode == -signal.SIGKILL
 
 
 def test_a_receiver_that_refuses_us_after_the_handshake_has_acknowledged_nothing(

@@ -8,8 +8,11 @@ Syslog has no acknowledgement. So each batch has a connection of its own, and it
 end is the acknowledgement: we close our side, and the receiver closes its own after it has
 read everything. With TLS that is close_notify, which nobody between the two can forge. A
 receiver that dies with anything unread resets the connection instead, and the whole batch
-is sent again: that is where duplicates come from, and that none is lost. What the receiver
-has read is its own to keep. UDP has nothing like it: what is lost there is lost unnoticed.
+is sent again: that is where duplicates come from, and that none is lost. One that dies after
+reading and before writing ends a plain connection like one that lives; so there the end
+counts once the receiver has also taken and ended an empty connection after it. What it has
+read and acknowledged is its own to keep. UDP has nothing like it: what is lost there is
+lost unnoticed.
 """
 
 from __future__ import annotations
@@ -82,20 +85,25 @@ class SyslogTcp(SyslogSink):
 
     def deliver(self, records: Sequence[AuditRecord]) -> int:
         """See `Sink`."""
-        with socket.create_connection(self.config.address, TIMEOUT) as tcp:
-            tcp.sendall(self._frames(records))
-            self._await_end(tcp)
+        self._exchange(self._frames(records))
+        self._exchange(b"")  # only a receiver that is alive accepts and ends this one as well
         return 0
 
     def _frames(self, records: Sequence[AuditRecord]) -> bytes:
         messages = [self.message(record) for record in records]
         return b"".join(b"%d %b" % (len(message), message) for message in messages)
 
-    def _await_end(self, tcp: socket.socket) -> None:
-        tcp.shutdown(socket.SHUT_WR)
-        while tcp.recv(4096):
-            pass  # a receiver has nothing to say
-        _require_acknowledged(tcp)
+    def _exchange(self, data: bytes) -> None:
+        """Send this over a connection of its own and await its end.
+
+        Raises `OSError` where that is not orderly.
+        """
+        with socket.create_connection(self.config.address, TIMEOUT) as tcp:
+            tcp.sendall(data)
+            tcp.shutdown(socket.SHUT_WR)
+            while tcp.recv(4096):
+                pass  # a receiver has nothing to say
+            _require_acknowledged(tcp)
 
 
 class SyslogTls(SyslogTcp):
@@ -106,6 +114,12 @@ class SyslogTls(SyslogTcp):
 
     def deliver(self, records: Sequence[AuditRecord]) -> int:
         """See `Sink`."""
+        self._exchange(self._frames(records))
+        if "confirm" in self.config.options:
+            self._exchange(b"")  # an end without close_notify proves no more than one of TCP
+        return 0
+
+    def _exchange(self, data: bytes) -> None:
         context = tls_context(self.config)
         host, port = self.config.address
         with (
@@ -113,9 +127,8 @@ class SyslogTls(SyslogTcp):
             context.wrap_socket(tcp, server_hostname=host, do_handshake_on_connect=False) as tls,
         ):
             self._shake_hands(tls)
-            tls.sendall(self._frames(records))
+            tls.sendall(data)
             self._await_close_notify(tls)
-        return 0
 
     def _shake_hands(self, tls: ssl.SSLSocket) -> None:
         """With TLS 1.3 our side is done before the receiver has looked at our certificate,
