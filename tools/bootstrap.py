@@ -72,7 +72,8 @@ def set_up(build_requires: list[str], extras: list[str]) -> None:
 
 def hash_inputs() -> str:
     """SHA-256 over everything that the installation depends on, in hex."""
-    files = [ROOT / "pyproject.toml", ROOT / "Cargo.toml", ROOT / "Cargo.lock"]
+    names = ("pyproject.toml", "Cargo.toml", "Cargo.lock", ".cargo/config.toml")
+    files = [ROOT / name for name in names]
     for folder in ("core", "python"):
         files += sorted(f for f in (ROOT / "rust" / folder).rglob("*") if f.is_file())
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())

@@ -62,19 +62,14 @@ fn filled<'py>(
     }
 }
 
-/// The payload, or None where the packet is not genuine: a flood of forgeries raises nothing.
-fn genuine<'py>(
+/// The payload of a packet, once.
+fn opened<'py>(
     py: Python<'py>,
     receiver: &mut Receiver,
     topic: &[u8],
     packet: &[u8],
-) -> Result<Option<Bound<'py, PyBytes>>, Refusal> {
-    let len = packet.len().saturating_sub(OVERHEAD);
-    match filled(py, len, |out| receiver.open(topic, packet, out)) {
-        Ok(opened) => Ok(Some(opened)),
-        Err(Refusal::Core(Error::Authentication)) => Ok(None),
-        Err(refusal) => Err(refusal),
-    }
+) -> Result<Bound<'py, PyBytes>, Refusal> {
+    filled(py, packet.len().saturating_sub(OVERHEAD), |out| receiver.open(topic, packet, out))
 }
 
 /// The content of the item at `index` if it is `bytes`.
@@ -102,13 +97,13 @@ unsafe fn item<'a>(list: &Bound<'_, PyList>, index: usize) -> PyResult<&'a [u8]>
     Ok(unsafe { core::slice::from_raw_parts(data.cast(), len as usize) })
 }
 
-/// A result for each item, in order: bytes, None or the error. `topics` is one for all, or a
-/// list of as many. Written for speed: it is most of what a packet in a batch costs beside
+/// A result for each item, in order: bytes, the error, or None where it is not genuine: a flood
+/// of forgeries raises nothing. `topics` is one for all, or a list of as many. Written for speed: it is most of what a packet in a batch costs beside
 /// its AEAD.
 fn each<'py>(
     topics: &Bound<'py, PyAny>,
     items: &Bound<'py, PyList>,
-    mut work: impl FnMut(&[u8], &[u8]) -> Result<Option<Bound<'py, PyBytes>>, Refusal>,
+    mut work: impl FnMut(&[u8], &[u8]) -> Result<Bound<'py, PyBytes>, Refusal>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, count) = (items.py(), items.len());
     let (one, many) = match topics.cast::<PyBytes>() {
@@ -131,8 +126,8 @@ fn each<'py>(
             work(topic, item(items, index)?)
         };
         let object = match result {
-            Ok(Some(bytes)) => bytes.into_any(),
-            Ok(None) => py.None().into_bound(py),
+            Ok(bytes) => bytes.into_any(),
+            Err(Refusal::Core(Error::Authentication)) => py.None().into_bound(py),
             Err(Refusal::Core(error)) => match &last {
                 Some((same, object)) if *same == error => object.clone(),
                 _ => {
@@ -178,8 +173,7 @@ impl Session {
         packet: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let receiver = &mut self.core()?.receiver;
-        let len = packet.len().saturating_sub(OVERHEAD);
-        Ok(filled(py, len, |out| wiping(|| receiver.open(topic, packet, out)))?)
+        Ok(wiping(|| opened(py, receiver, topic, packet))?)
     }
 
     /// `open`, but None where it is not genuine.
@@ -190,7 +184,10 @@ impl Session {
         packet: &[u8],
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let receiver = &mut self.core()?.receiver;
-        wiping(|| genuine(py, receiver, topic, packet)).map_err(PyErr::from)
+        match wiping(|| opened(py, receiver, topic, packet)) {
+            Err(Refusal::Core(Error::Authentication)) => Ok(None),
+            result => Ok(Some(result?)),
+        }
     }
 
     /// `seal` for each: a packet or the error.
@@ -204,7 +201,7 @@ impl Session {
         wiping(|| {
             each(topics, payloads, |topic, payload| {
                 let len = OVERHEAD + payload.len();
-                filled(py, len, |out| sender.seal(topic, payload, out)).map(Some)
+                filled(py, len, |out| sender.seal(topic, payload, out))
             })
         })
     }
@@ -217,7 +214,7 @@ impl Session {
         packets: &Bound<'py, PyList>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let receiver = &mut self.core()?.receiver;
-        wiping(|| each(topics, packets, |topic, packet| genuine(py, receiver, topic, packet)))
+        wiping(|| each(topics, packets, |topic, packet| opened(py, receiver, topic, packet)))
     }
 
     /// EDHOC_Exporter.

@@ -62,6 +62,7 @@ impl Window {
     }
 
     /// Marks a number that was checked and is genuine.
+    #[inline]
     pub fn accept(&mut self, number: u32) {
         if number >= self.next {
             // Words entered for the first time hold numbers of a former round.
