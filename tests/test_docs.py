@@ -249,6 +249,7 @@ def test_numbers() -> None:
     assert f"`rotation_overlap` ({policy.Policy().rotation_overlap} if" in protocol
     model = PAGES["docs/security-model.md"]
     assert f"wait in a list of at most {policy.Policy().max_pending} (policy)" in model
+    assert f"At most\n  {policy.Policy().max_pinned} (policy) are pinned" in model
 
 
 def test_what_is_signed_differs_in_its_beginning(

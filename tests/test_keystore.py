@@ -323,6 +323,30 @@ def test_revocation_covers_every_key_set_and_stays(
     assert heard[-2:] == [("revoked", "a")] * 2
 
 
+def test_a_flood_of_names_pins_no_more_than_policy_says(
+    store: Store, new: New, heard: list[tuple[str, str]]
+) -> None:
+    keystore = open_keystore(store, heard, Policy(trust=Trust.TOFU, max_pinned=2))
+    approved, _ = new("approved")
+    keystore.add_approved(approved)  # takes no place
+    first, keys = new("a")
+    for bundle in (first, new("b")[0]):
+        with pytest.warns(TofuWarning):
+            assert keystore.add(bundle)
+    assert keystore.add(new("c")[0]) is None
+    assert heard[-1] == ("waiting", "c")
+    assert [bundle.name for bundle in keystore.pending()] == ["c"]
+    assert keystore.add(first) is not None
+    rotated = keystore.add(new("a", 2, (first, keys))[0])
+    assert rotated is not None
+    assert rotated.state is PeerState.PINNED
+    assert keystore.add(new("d")[0]) is None
+    keystore.revoke("b")  # its place is free again
+    with pytest.warns(TofuWarning):
+        assert keystore.add(new("e")[0])
+    assert keystore.add(new("f")[0]) is None
+
+
 def test_tofu_pins_the_first_key_with_a_warning(
     tofu: Keystore, new: New, heard: list[tuple[str, str]]
 ) -> None:

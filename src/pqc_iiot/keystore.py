@@ -6,7 +6,7 @@ The rules, in order, for a bundle that arrives (`add`):
  3. keys that are known already change nothing;
  4. a name in use by other keys: their signed successor with a higher serial replaces
     them (the old keys stay valid for an overlap), anything else is refused, always;
- 5. otherwise strict policy lets it wait, TOFU pins it.
+ 5. otherwise strict policy lets it wait; TOFU pins it, up to so many.
 Names here are ours: a peer may be approved under another name than its bundle's, so a
 successor is known by the keys that it names as the ones before.
 """
@@ -170,7 +170,7 @@ class Keystore:
             peer = self._settle(bundle)
             if peer is not None:
                 return peer
-            if self.policy.trust is Trust.TOFU and not self._store.find(PEERS, name=bundle.name):
+            if self._may_pin(bundle):
                 return self._pin(bundle)
             self._wait(bundle)
             return None
@@ -270,6 +270,15 @@ class Keystore:
         self._forget(current.name)
         self._tell("rotated", peer)
         return peer
+
+    def _may_pin(self, bundle: Bundle) -> bool:
+        """Names come from the network: no more of them are kept than policy says."""
+        policy = self.policy
+        return (
+            policy.trust is Trust.TOFU
+            and not self._store.find(PEERS, name=bundle.name)
+            and self.states()[PeerState.PINNED.value] < policy.max_pinned
+        )
 
     def _pin(self, bundle: Bundle) -> Peer:
         peer = self._trust(bundle, PeerState.PINNED, "pinned", bundle.name)

@@ -40,15 +40,14 @@ class SessionUse(enum.Enum):
 class Policy:
     """One device's policy. `InvalidInputError` for values out of range.
 
-    `max_payload` is in bytes, `max_pending` in bundles, `sequence_block` in numbers
-    reserved at once; `rotation_overlap` is how many sequence numbers a peer's old keys are
-    still accepted for after the first frame under its new ones. `session_window` is how far
-    behind the newest packet of a session another one may come (0: strict order).
-    Inbox and outbox take no
-    more at so many messages or bytes; a frame that has waited in the outbox for
-    `outbox_age` seconds is given up. With `audit_required` nothing is sealed or opened while
-    the audit log cannot be written; without it protection goes on, and the log says later
-    what it has missed.
+    `max_payload` is in bytes, `max_pending` in bundles, `max_pinned` in key sets that TOFU
+    trusts by itself (more wait for approval), `sequence_block` in numbers reserved at once;
+    `rotation_overlap` is how many sequence numbers a peer's old keys are still accepted for
+    after the first frame under its new ones. `session_window` is how far behind the newest
+    packet of a session another one may come (0: strict order). Inbox and outbox take no more at
+    so many messages or bytes; a frame that has waited in the outbox for `outbox_age` seconds is
+    given up. With `audit_required` nothing is sealed or opened while the audit log cannot be
+    written; without it protection goes on, and the log says later what it has missed.
     """
 
     trust: Trust = Trust.STRICT
@@ -56,6 +55,7 @@ class Policy:
     min_custody: Custody = Custody.SOFTWARE
     max_payload: int = 1 << 20
     max_pending: int = 64
+    max_pinned: int = 1024
     sequence_block: int = 1024
     rotation_overlap: int = 1024
     sessions: SessionUse = SessionUse.AUTO
@@ -84,6 +84,7 @@ class Policy:
         for name, low, high in (
             ("max_payload", 1, MAX_PAYLOAD),
             ("max_pending", 1, 4096),
+            ("max_pinned", 1, 1 << 24),
             ("sequence_block", 1, 1 << 20),
             ("rotation_overlap", 0, 1 << 32),
             ("session_window", 0, 4096),

@@ -44,6 +44,9 @@ def set_(
     max_pending: Annotated[
         int | None, typer.Option(metavar="N", help="Bundles that may wait for approval.")
     ] = None,
+    max_pinned: Annotated[
+        int | None, typer.Option(metavar="N", help="Key sets that TOFU trusts by itself.")
+    ] = None,
     sequence_block: Annotated[
         int | None, typer.Option(metavar="N", help="Sequence numbers reserved at once.")
     ] = None,
@@ -84,6 +87,7 @@ def set_(
         "min_custody": min_custody,
         "max_payload": max_payload,
         "max_pending": max_pending,
+        "max_pinned": max_pinned,
         "sequence_block": sequence_block,
         "rotation_overlap": rotation_overlap,
         "sessions": sessions,
