@@ -19,6 +19,7 @@ from pqc_iiot import (
 )
 from pqc_iiot.transports import Payload
 from pqc_iiot.transports.bus import Bus, Listening
+from pqc_iiot.transports.durable import WINDOW
 from pqc_iiot.transports.memory import MemoryBroker, MemoryTransport
 from test_bus import in_loop
 from test_bus_durable import TOPIC, take, text
@@ -90,6 +91,31 @@ async def test_what_was_accepted_without_a_broker_goes_out_with_the_next_one(pai
         await bus.drained()
     pair.reopen()
     assert len(pair.sensor.outbox) == 0
+
+
+@in_loop
+async def test_a_frame_that_is_given_up_before_its_task_began_leaves_its_place(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = MemoryBroker()
+    async with Bus(pair.sensor, broker.client()) as bus:
+        sending, cancelled = bus._sending, set[int]()
+        move = sending._move
+
+        def give_up() -> None:
+            for number, task in sending._flying.items():
+                if number not in cancelled:
+                    cancelled.add(number)
+                    task.cancel()
+            move()
+
+        monkeypatch.setattr(sending, "_move", give_up)
+        for number in range(3):
+            await bus.send("plc", TOPIC, b"%d" % number, durable=True)
+        await until(lambda: len(cancelled) == 3 and not sending._flying)
+        assert sending._window._value == WINDOW
+        monkeypatch.undo()
+    assert len(pair.sensor.outbox) == 3
 
 
 @in_loop

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -211,7 +211,7 @@ class Sending:
         future = asyncio.get_running_loop().create_future()
         self._orders.append((order, future))
         if self._committing is None or self._committing.done():
-            self._committing = self._begin(self._commit())
+            self._committing = self._begin(self._commit)
         result = await future
         if isinstance(result, PqcIiotError):
             raise result
@@ -255,13 +255,13 @@ class Sending:
         """Publishes what waits, now and from now on."""
         self._wake.set()
         if not self._tasks and not self._closed:
-            for work in (self._publish_all(), self._expire()):
+            for work in (self._publish_all, self._expire):
                 self._tasks.append(self._begin(work))
 
-    def _begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
-                await work
+                await work()
             except PqcIiotError as error:
                 self._fail(error)
 
@@ -273,7 +273,10 @@ class Sending:
             for entry in self._node.outbox.since(self._last):
                 await self._window.acquire()
                 if await self._may_go(entry):
-                    self._flying[entry.number] = self._begin(self._publish(entry))
+                    task = self._begin(partial(self._publish, entry))
+                    self._flying[entry.number] = task
+                    # A task that is cancelled before its first step runs nothing of its own.
+                    task.add_done_callback(partial(self._landed, entry.number))
                 else:
                     self._window.release()
                 self._last = entry.number
@@ -297,10 +300,11 @@ class Sending:
             await self._run(partial(self._node.outbox.give_up, entry, error))
         except TransportError:
             pass  # closed: it goes out with the next bus
-        finally:
-            del self._flying[entry.number]
-            self._window.release()
-            self._move()
+
+    def _landed(self, number: int, _: asyncio.Task[None]) -> None:
+        del self._flying[number]
+        self._window.release()
+        self._move()
 
     async def _expire(self) -> None:
         while True:
