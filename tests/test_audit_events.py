@@ -520,6 +520,12 @@ def _outbox(pair: Pair) -> None:
         threading.Event().wait(0.05)
 
 
+@causes("inbox_dropped")
+def _drop(pair: Pair) -> None:
+    pair.plc.open_many([Incoming(frame(pair), CONTEXT)], durable=True)
+    pair.plc.inbox.drop(*pair.plc.inbox.messages())
+
+
 @causes("audit_heartbeat")
 def _beat(pair: Pair) -> None:
     settle(pair, SinkConfig("file", f"file://{pair.folder}/copy.log"), heartbeat=1)

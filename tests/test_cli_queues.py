@@ -11,6 +11,7 @@ import pytest
 from command import PROGRAM, TIME_LIMIT, Result, environment, pqc, words
 from devices import Pair
 from pqc_iiot import Incoming, Node
+from pqc_iiot.audit import tail
 
 TEMP, ALARM = "line1/temp", "line2/alarm"
 
@@ -82,6 +83,11 @@ def test_what_is_dropped_is_not_shown(plc: Path) -> None:
     assert (dropped.code, dropped.out, dropped.err) == (0, "", "2 dropped\n")
     assert len(left(plc)) == 1
     assert inbox(plc, "take --drop --topic '#' --json").data == {"dropped": 1}
+    records = [record for record in tail(plc / "audit.log", 100) if record.event == "inbox_dropped"]
+    assert [(r.detail["name"], r.detail["count"]) for r in records] == [
+        ("sensor", 2),
+        ("sensor", 1),
+    ]
     assert left(plc) == []
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 
+from .account import account
 from .errors import QueueFullError
 from .message import Message
 from .state import State
@@ -47,6 +49,14 @@ class Inbox:
         """The same without a commit of its own: it is durable with the next one (of new
         messages, of `flush`, of a clean end). A crash before brings them again."""
         self._state().queues.acknowledge(message.id for message in messages)
+
+    def drop(self, *messages: Message) -> None:
+        """`ack` for messages that nobody is going to work on: an event for each sender says
+        how many those were."""
+        audit, operator = self._state().audit, account()
+        for name, count in Counter(message.sender for message in messages).items():
+            audit.emit("inbox_dropped", name=name, count=count, operator=operator)
+        self.ack(*messages)
 
     def flush(self) -> None:
         """Makes durable what was acknowledged."""

@@ -326,6 +326,9 @@ _STATE = (
           "A message that was accepted for sending was given up: the broker does not take it, "
           "or its peer is no longer trusted.",
           ("name", "context", "sequence", "refusal")),
+    Event("PQC-5103", "inbox_dropped", _HIGH, "CR 7.2",
+          "An operator dropped messages of a peer that no application had taken.",
+          ("name", "count", "operator")),
 )
 
 _AUDIT = (

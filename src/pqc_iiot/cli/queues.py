@@ -86,11 +86,13 @@ def take(
             chosen = [message for message in waiting if message.id.hex() in ids]
         else:
             chosen = [message for message in waiting if _matches(message, wanted)]
-        for message in chosen:
-            if not drop:
+        if drop:
+            node.inbox.drop(*chosen)
+        else:
+            for message in chosen:
                 print_message(shell, message)
-            node.inbox.ack_later(message)
-        node.inbox.flush()
+                node.inbox.ack_later(message)
+            node.inbox.flush()
     if drop and shell.json:
         output.print_json({"dropped": len(chosen)})
     elif drop or not chosen:
