@@ -244,6 +244,7 @@ def test_numbers() -> None:
     assert f"at most {envelope.MAX_CONTEXT:,} bytes of UTF-8" in protocol
     assert f"`max_payload` + {envelope.MAX_OVERHEAD}" in protocol
     assert f"the last {freshness.RECENT} accepted frames" in protocol
+    assert f"memory for the last {freshness.LATELY} of all together" in protocol
     assert f"1..{freshness.MAX_SEQUENCE}" in protocol
     assert f"1..{bundle.MAX_SERIAL}," in protocol
     assert f"`rotation_overlap` ({policy.Policy().rotation_overlap} if" in protocol

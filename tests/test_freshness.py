@@ -172,16 +172,59 @@ def test_what_is_remembered_is_bounded(store: Store) -> None:
     freshness = Freshness(store, None)
     for number in range(1, 100):
         accept(freshness, A, number)
-    for again in (freshness, Freshness(store, None)):
+    for again, first in ((freshness, 1), (Freshness(store, None), 100 - RECENT)):
         for number in range(1, 100):
-            with pytest.raises(ReplayError) as caught:
-                again.check(A, number, digest(number))
-            assert type(caught.value) is (DuplicateError if number > 99 - RECENT else ReplayError)
-            with pytest.raises(ReplayError) as caught:
-                again.check(A, number, digest(0))
-            assert type(caught.value) is ReplayError
+            assert told(again, A, number, digest(number)) == (number >= first)
+            assert not told(again, A, number, digest(0))
     (row,) = store.rows(SEEN)
     assert len(row.value) < 600
+
+
+def told(freshness: Freshness, sender: bytes, number: int, of: bytes) -> bool:
+    """Whether it is known to be the identical frame; refused it is in any case."""
+    with pytest.raises(ReplayError) as caught:
+        freshness.check(sender, number, of)
+    return type(caught.value) is DuplicateError
+
+
+def test_what_is_remembered_in_memory_is_bounded_for_all_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pqc_iiot.freshness.LATELY", 100)
+    freshness = Freshness(store, None)
+    for number in range(1, 1000):
+        accept(freshness, A if number % 2 else B, number)
+    senders = {number: A if number % 2 else B for number in range(1, 1000)}
+    known = [n for n, sender in senders.items() if told(freshness, sender, n, digest(n))]
+    assert known == list(range(known[0], 1000))
+    assert 100 <= len(known) <= 200
+    # The other's frame with this number is another one.
+    assert not told(freshness, B, 999 - 100, digest(999 - 100))
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_what_was_taken_back_is_not_remembered(store: Store, journal: bool) -> None:
+    freshness = Freshness(store, None)
+    for number in range(1, 51):
+        freshness.stage(A, number, digest(number))
+    freshness.forget_staged()
+    for number in range(51, 101):
+        freshness.stage(A, number, digest(number))
+    if journal:
+        freshness.settle()
+    else:
+        freshness.commit()
+    for number in range(1, 101):
+        assert told(freshness, A, number, digest(number)) == (number > 50)
+
+
+def test_what_the_journal_says_is_remembered(store: Store) -> None:
+    freshness = Freshness(store, None)
+    for number in range(1, 100):
+        freshness.replay(A, number, digest(number))
+    for number in range(1, 100):
+        assert told(freshness, A, number, digest(number))
+        assert not told(freshness, A, number, digest(0))
 
 
 def test_numbers_are_remembered_of_bounded_many(

@@ -71,6 +71,17 @@ def test_what_comes_twice_in_one_batch_is_there_once(pair: Pair) -> None:
     assert pair.plc.inbox.messages() == [first]
 
 
+def test_what_a_crashed_sender_sends_again_raises_no_alarm(pair: Pair) -> None:
+    """It sends everything that it does not know to have arrived, however much."""
+    frames = [Incoming(pair.frame(), CONTEXT) for _ in range(100)]
+    for each in pair.plc.open_many(frames, durable=True):
+        assert isinstance(each, Message)
+    for again in (lambda _: pair.plc, crash_and_open):
+        results = again(pair).open_many(frames, durable=True)
+        assert {type(each) for each in results} == {DuplicateError}
+    assert not any(event.event == "refused_replay" for event in events(pair.plc))
+
+
 @pytest.mark.parametrize("again", [crash_and_open, lambda pair: pair.reopen()])
 def test_what_was_not_acknowledged_is_there_again(
     pair: Pair, again: Callable[[Pair], object]

@@ -135,6 +135,7 @@ def test_a_retained_frame_older_than_what_is_remembered(pair: Pair) -> None:
     pair.plc.open(old, context="line1/temp")
     newer = [Incoming(pair.frame(), "line1/temp") for _ in range(40)]
     assert all(isinstance(result, Message) for result in pair.plc.open_many(newer))
+    pair.reopen()
     with refused(pair.plc, ReplayError, "refused_replay"):
         pair.plc.open(old, context="line1/temp")
     with refused(pair.plc, DuplicateError, "refused_duplicate"):

@@ -25,6 +25,9 @@ from .store import META, SEEN, Row, Store
 MAX_SEQUENCE = (1 << 62) - 1
 RECENT = 32
 """Digests of frames kept per key set, to tell a redelivered frame from another one."""
+LATELY = 8192
+"""Digests at least that stay in memory beside them, of all key sets together: a sender that
+crashed sends again whatever it does not know to have arrived."""
 DIGEST_SIZE = 8
 
 _MARK = b"mark"
@@ -77,6 +80,9 @@ class Freshness:
         self._next = self._mark.edge + 1
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
         self._staged: dict[bytes, _Seen] = {}
+        self._staged_frames: list[bytes] = []
+        self._lately: set[bytes] = set()
+        self._earlier: set[bytes] = set()
         self._ahead: dict[bytes, _Seen] = {}
         self._replayed: dict[bytes, list[tuple[int, bytes]]] = {}
         self._advance(Mark(self._mark.epoch + 1, self._mark.edge))
@@ -142,7 +148,7 @@ class Freshness:
         seen = self._load(sender)
         if sequence > seen.last:
             return
-        if seen.recent.get(sequence) == digest:
+        if seen.recent.get(sequence) == digest or self._remembers(sender + digest):
             raise DuplicateError(f"frame {sequence} came again, unchanged", peer=sender.hex())
         raise ReplayError(
             f"sequence number {sequence} is not above the last one seen, {seen.last}",
@@ -157,6 +163,7 @@ class Freshness:
         if seen is None:
             seen = self._staged[sender] = self._load(sender).copy()
         seen.add(sequence, digest)
+        self._staged_frames.append(sender + digest)
 
     def put_staged(self) -> None:
         """Writes what is staged; call it inside a transaction of the store."""
@@ -176,24 +183,38 @@ class Freshness:
         for sender, seen in self._staged.items():
             self._ahead.pop(sender, None)
             self._keep(sender, seen)
-        self._staged.clear()
+        self._accepted()
 
     def forget_staged(self) -> None:
         """Takes back what is staged: those numbers have not been accepted."""
         self._staged.clear()
+        self._staged_frames.clear()
+
+    def _accepted(self) -> None:
+        self._remember(*self._staged_frames)
+        self.forget_staged()
+
+    def _remember(self, *frames: bytes) -> None:
+        self._lately.update(frames)
+        if len(self._lately) >= LATELY:
+            self._earlier, self._lately = self._lately, set()
+
+    def _remembers(self, frame: bytes) -> bool:
+        return frame in self._lately or frame in self._earlier
 
     # In, by way of the journal
 
     def replay(self, sender: bytes, sequence: int, digest: bytes) -> None:
         """Takes a number that the journal has; before any other is asked for."""
         self._replayed.setdefault(sender, []).append((sequence, digest))
+        self._remember(sender + digest)
 
     def settle(self) -> None:
         """What is staged is durable: the journal has it, the store does not yet."""
         for sender, seen in self._staged.items():
             self._seen.pop(sender, None)
             self._ahead[sender] = seen
-        self._staged.clear()
+        self._accepted()
 
     def put_ahead(self) -> None:
         """Writes what only the journal has; call it inside a transaction of the store."""
