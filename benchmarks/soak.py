@@ -4,7 +4,8 @@ ended at random moments: `python -m benchmarks.soak [MESSAGES] [--restarts SECON
 Sender and receiver are processes of their own, ended by SIGKILL. The broker is ended by
 SIGTERM, upon which mosquitto writes down what it has promised to deliver. With
 `--kill-broker` it gets SIGKILL, and then what it had acknowledged and not yet delivered is
-lost with it: QoS 1 ends at the broker. Such messages are counted, not explained away.
+lost with it: QoS 1 ends at the broker. Such messages are counted, not explained away. With
+`--save-always` it writes down everything after every change, slowly, and keeps it.
 
 What is accounted for: each message carries the life of its sender and its number there. The
 sender notes each one after `send` has accepted it; the receiver notes each one that it was
@@ -167,8 +168,11 @@ async def connected(node: Node, url: str, client_id: str) -> AsyncIterator[Bus]:
 class Run:
     """One run in a folder."""
 
-    def __init__(self, folder: Path, messages: int, restarts: float, kill_broker: bool) -> None:
+    def __init__(
+        self, folder: Path, messages: int, restarts: float, kill_broker: bool, save_always: bool
+    ) -> None:
         self._folder, self._messages, self._every = folder, messages, restarts
+        self._saving = ("autosave_on_changes true", "autosave_interval 1") if save_always else ()
         self._broker_signal = signal.SIGKILL if kill_broker else signal.SIGTERM
         self._random = random.Random(messages)
         self.report = Report(messages=messages)
@@ -190,6 +194,7 @@ class Run:
             "max_queued_messages 0",
             "persistence true",
             f"persistence_location {self._folder}/",
+            *self._saving,
         )
         (self._folder / "mosquitto.conf").write_text("\n".join((*lines, "")))
 
@@ -326,10 +331,15 @@ def _rss(pid: int) -> int:
 
 
 def soak(
-    folder: Path, messages: int, *, restarts: float = 20.0, kill_broker: bool = False
+    folder: Path,
+    messages: int,
+    *,
+    restarts: float = 20.0,
+    kill_broker: bool = False,
+    save_always: bool = False,
 ) -> Report:
     """Runs in an empty folder; `restarts` is the mean time between two, in seconds."""
-    return Run(folder, messages, restarts, kill_broker).run()
+    return Run(folder, messages, restarts, kill_broker, save_always).run()
 
 
 def main(arguments: list[str]) -> int:
@@ -344,6 +354,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("messages", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--restarts", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--kill-broker", action="store_true")
+    parser.add_argument("--save-always", action="store_true")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="pqc-iiot-soak-") as folder:
         report = soak(
@@ -351,6 +362,7 @@ def main(arguments: list[str]) -> int:
             options.messages,
             restarts=options.restarts,
             kill_broker=options.kill_broker,
+            save_always=options.save_always,
         )
     print(json.dumps(asdict(report) | {"ok": report.ok}, indent=2))
     return 0 if report.ok else 1

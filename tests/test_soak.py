@@ -23,7 +23,7 @@ def test_everything_is_accounted_for(tmp_path: Path, messages: int) -> None:
 
 def test_the_account_finds_what_is_wrong(tmp_path: Path) -> None:
     """A message that never came, one that came after it was acknowledged, one from nowhere."""
-    run = soak.Run(tmp_path, 3, 1.0, kill_broker=False)
+    run = soak.Run(tmp_path, 3, 1.0, kill_broker=False, save_always=False)
     sent, given = soak.Notes(tmp_path / "sent"), soak.Notes(tmp_path / "given")
     sent.write(b"L", 1)
     for number in range(3):
