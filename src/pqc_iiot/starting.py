@@ -64,8 +64,7 @@ def create_state(
     suite = get_suite(suite_id)
     policy.require_suite(suite)
     folder = StateFolder(path, create=True)
-    with _closed_on_failure(folder), _open_log(folder, name) as (audit, _):
-        run_self_test(audit)
+    with _begun(folder, name) as (audit, _):
         identity = Identity.create(folder, name, suite, uri, passphrase, policy.min_custody)
         with _closed_on_failure(identity):
             emit_key_event(audit, "key_made", identity, operator=account())
@@ -80,8 +79,7 @@ def load_state(
 ) -> State:
     """Opens a device's state folder; see `Node.load`."""
     folder = _enter(path)
-    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
-        run_self_test(audit)
+    with _begun(folder) as (audit, sinks):
         identity = Identity.load(folder, passphrase)
         with _closed_on_failure(identity):
             emit_key_event(audit, "key_loaded", identity)
@@ -96,8 +94,7 @@ def recover_state(
 ) -> State:
     """New keys and an empty store for a device whose state is not to be trusted."""
     folder = _enter(path)
-    with _closed_on_failure(folder), _open_log(folder, public_name(folder)) as (audit, sinks):
-        run_self_test(audit)
+    with _begun(folder) as (audit, sinks):
         old = Identity.load(folder, passphrase)
         with _closed_on_failure(old):
             identity = old.rotated(old.current.bundle.suite, old.current.keys.custody)
@@ -128,8 +125,7 @@ def put_state(
     The identity file comes last: a restoration cut short leaves no device.
     """
     folder = StateFolder(path, create=True)
-    with _closed_on_failure(folder), _open_log(folder, identity.name) as (audit, _):
-        run_self_test(audit)
+    with _begun(folder, identity.name) as (audit, _):
         store = _new_store(folder, identity, policy, DEFAULT_STORE, edge)
         try:
             with store.transaction():
@@ -153,6 +149,15 @@ def _enter(path: str | os.PathLike[str]) -> StateFolder:
     except UnsafePermissionsError as error:
         emit_permissions(path, AUDIT_FILE, error)
         raise
+
+
+@contextlib.contextmanager
+def _begun(folder: StateFolder, name: str = "") -> Iterator[tuple[AuditLog, Sinks | None]]:
+    """Its log is open, and the self-test has passed; all of it is closed where what is done
+    inside fails. `name` is the device's, where the folder does not say it yet."""
+    with _closed_on_failure(folder), _open_log(folder, name or public_name(folder)) as opened:
+        run_self_test(opened[0])
+        yield opened
 
 
 @contextlib.contextmanager

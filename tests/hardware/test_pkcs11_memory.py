@@ -21,31 +21,8 @@ from pqc_iiot.providers import open_provider, pkcs11_calls, pkcs11_pin
 from pqc_iiot.providers.pkcs11_calls import NONCE_SIZE
 from pqc_iiot.providers.pkcs11_seal import _PURPOSE
 
-from .memory import places
+from .memory import AGREE, PROGRAM, places
 from .pkcs11_fixture import SO_PIN, SOFTHSM, SoftHsm
-
-PROGRAM = """
-import sys
-from pqc_iiot.providers import open_provider
-from pqc_iiot.suites import SUITES
-provider = open_provider(sys.argv[1], bytes.fromhex(sys.argv[2]) if len(sys.argv) > 2 else None)
-print(provider.header.hex(), flush=True)
-sys.stdin.readline()
-keys, blob = provider.generate(SUITES[6])
-keys.sign(b"m")
-print("ready", flush=True)
-sys.stdin.readline()
-"""
-
-AGREE = """
-import sys
-from pqc_iiot.providers import open_provider
-ecdh, _ = open_provider(sys.argv[1]).make_ecdh()
-print(ecdh.public_key.hex(), flush=True)
-share = ecdh.agree(bytes.fromhex(sys.stdin.readline()))
-print("ready", flush=True)
-sys.stdin.readline()
-"""
 
 PIN = "a-pin-that-stands-nowhere-else"
 

@@ -14,35 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pqc_iiot._core import Secret
 from pqc_iiot.providers import open_provider
 
-from .memory import places
+from .memory import AGREE, PROGRAM, places
 from .test_tpm_sealing import private_file
 from .tpm_fixture import Swtpm, decoded
 from .tpm_proxy import Proxy
 
 AUTH_SIZE = KEK_SIZE = 32
-
-PROGRAM = """
-import sys
-from pqc_iiot.providers import open_provider
-from pqc_iiot.suites import SUITES
-provider = open_provider(sys.argv[1], bytes.fromhex(sys.argv[2]) if len(sys.argv) > 2 else None)
-print(provider.header.hex(), flush=True)
-sys.stdin.readline()
-keys, blob = provider.generate(SUITES[6])
-keys.sign(b"m")
-print("ready", flush=True)
-sys.stdin.readline()
-"""
-
-AGREE = """
-import sys
-from pqc_iiot.providers import open_provider
-ecdh, _ = open_provider(sys.argv[1]).make_ecdh()
-print(ecdh.public_key.hex(), flush=True)
-share = ecdh.agree(bytes.fromhex(sys.stdin.readline()))
-print("ready", flush=True)
-sys.stdin.readline()
-"""
 
 
 def unsealed(tpm: Swtpm, header: bytes, owner: bytes = b"", pin: bytes = b"") -> bytes:
