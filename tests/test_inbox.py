@@ -22,6 +22,7 @@ from pqc_iiot import (
     StateError,
 )
 from pqc_iiot.errors import StateTamperedError
+from pqc_iiot.queues import SEGMENTS
 from pqc_iiot.store.journal import segments
 
 CONTEXT = "line1/temp"
@@ -250,6 +251,37 @@ def test_a_long_journal_is_begun_anew(
         pair.plc.open(first, context=CONTEXT)
     pair.reopen()
     assert pair.plc.inbox.messages() == again
+
+
+@pytest.mark.parametrize("end", [crash_and_open, lambda pair: pair.reopen()])
+def test_a_device_that_restarts_often_has_no_more_files_for_it(
+    pair: Pair, end: Callable[[Pair], object]
+) -> None:
+    """No life of it writes so much that the journal is begun anew for its length."""
+    (waiting,) = receive(pair, b"waits all the time")
+    frames = [pair.frame() for _ in range(40)]
+    for number, frame in enumerate(frames):
+        message = pair.plc.open_many([Incoming(frame, CONTEXT)], durable=True)[0]
+        assert isinstance(message, Message)
+        pair.plc.inbox.ack(message)
+        end(pair)
+        assert len(segments(pair.folder / "plc")) <= SEGMENTS
+        assert pair.plc.inbox.messages() == [waiting]
+        results = pair.plc.open_many([Incoming(each, CONTEXT) for each in frames[: number + 1]])
+        assert {type(each) for each in results} <= {DuplicateError, ReplayError}
+
+
+def test_a_journal_of_many_lives_is_not_longer_than_that_of_one(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pqc_iiot.queues, "SEGMENT", 4096)
+    monkeypatch.setattr(pqc_iiot.queues, "SEGMENTS", 1000)
+    for _ in range(40):
+        pair.plc.inbox.ack(*receive(pair, b"x" * 500))
+        crash_and_open(pair)
+        size = sum(each.stat().st_size for each in segments(pair.folder / "plc"))
+        assert size < 2 * 4096 + 1000
+    assert len(segments(pair.folder / "plc")) > 2
 
 
 def test_numbers_outlive_the_journal_that_had_them(

@@ -26,6 +26,8 @@ from .store.journal import Journal
 
 SEGMENT = 16 << 20
 """Bytes after which the journal goes on in a new file."""
+SEGMENTS = 8
+"""Files with which a new one begins with what still waits, and replaces them all."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_RECORD = 1 << 31
 _Values: TypeAlias = "list[int | str | bytes]"
@@ -234,7 +236,7 @@ class Queues:
 
     def _commit(self, received: list[_Values], sending: list[_Values]) -> None:
         begin = time.perf_counter()
-        if self._journal.length >= SEGMENT:
+        if self._is_long():
             self._checkpoint()
         with self._mutex:
             acks, self._acks = self._acks, []
@@ -250,6 +252,14 @@ class Queues:
         self._total += took
         self._longest = max(self._longest, took)
 
+    def _is_long(self) -> bool:
+        journal = self._journal
+        if journal.length >= SEGMENT:
+            return True
+        # Each unclean end leaves a file: of a device that has many nothing else would be dropped.
+        size = SEGMENT + 2 * (self._inbox_bytes + self._outbox_bytes)
+        return journal.begins and (journal.segments >= SEGMENTS or journal.size >= size)
+
     def _checkpoint(self) -> None:
         """The numbers go to the store. What waits is written anew, unless it is most of
         what the journal has."""
@@ -257,7 +267,7 @@ class Queues:
             live = self._inbox_bytes + self._outbox_bytes
             inbox, outbox = list(self._inbox.values()), list(self._outbox.values())
         snapshot = None
-        if 2 * live <= self._journal.size:
+        if 2 * live <= self._journal.size or self._journal.segments >= SEGMENTS:
             received, sending = map(_received, inbox), map(_sending, outbox)
             snapshot = cose.dumps([self.clock.state(), [*received], [], [*sending], []])
         self._journal.checkpoint(self._freshness.put_ahead, snapshot)

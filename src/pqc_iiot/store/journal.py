@@ -158,6 +158,17 @@ class Journal:
         # not even after a copy of the folder was put back.
         return self._key.derive(b"segment" + salt)
 
+    @property
+    def segments(self) -> int:
+        """How many there are."""
+        return self._number + 1 - self._extent.first
+
+    @property
+    def begins(self) -> bool:
+        """Whether the next record begins a segment: none was written to since this was
+        opened, or a write has failed."""
+        return self._fd is None
+
     # Writing
 
     def append(self, data: bytes) -> None:
