@@ -54,6 +54,18 @@ class Life:
         self.say("sent", entry.number)
 
 
+class Restarted(Life):
+    """As it is meant to be, too: it ends while something waits, and then drops what is done."""
+
+    def take(self, frame: bytes) -> None:
+        super().take(frame)
+        queues.SEGMENTS = 1
+        assert self.node._state is not None
+        folder = self.node._state.folder.path
+        self.node.close()
+        self.node = Node.open(folder)
+
+
 class BrokerFirst(Life):
     """Tells the broker before the message is durable."""
 
@@ -101,9 +113,9 @@ class NoSync(Life):
         super().live(frames)
 
 
-LIVES: dict[str, type[Life]] = {
-    life.__name__: life for life in (Life, BrokerFirst, DoneFirst, SentFirst, NumbersApart, NoSync)
-}
+RIGHT = (Life, Restarted)
+WRONG = (BrokerFirst, DoneFirst, SentFirst, NumbersApart, NoSync)
+LIVES: dict[str, type[Life]] = {life.__name__: life for life in (*RIGHT, *WRONG)}
 
 
 def live(folder: str, say: Say, frames: str, kind: str) -> None:
