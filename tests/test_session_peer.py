@@ -195,27 +195,27 @@ def test_the_packet_of_a_session_that_is_due_begins_its_renewal(sealing: bool) -
         assert [each.frame[0] for each in a.take() if begins(each)] == sent
 
 
-def test_a_renewal_that_is_not_answered_rests_for_half_a_minute_after_a_minute() -> None:
+def renewed_in_vain(seconds: int) -> tuple[Network, float]:
+    """Two devices for so long after a renewal was due, and when that was: none is answered."""
     network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
     network.run(100)
     network.loses = begins
     start = network.now
-    for _ in range(98):
+    for _ in range(seconds):
         network.a.hand_over(network.now)
         network.run(1.0)
+    return network, start
+
+
+def test_a_renewal_that_is_not_answered_rests_for_half_a_minute_after_a_minute() -> None:
+    network, start = renewed_in_vain(98)
     begun = [round(each.at - start) for each in network.history if each.to == "b" and begins(each)]
     assert begun == [0, 1, 3, 7, 15, 31, 32, 34, 38, 46, 90, 91, 93, 97]
     assert network.a.sessions.count() == 1
 
 
 def test_a_renewal_in_vain_counts_once_against_the_peers_patience() -> None:
-    network = connected(Limits(rekey_after=100.0, silence=500.0, grace=600.0))
-    network.run(100)
-    network.loses = begins
-    start = network.now
-    for _ in range(70):
-        network.a.hand_over(network.now)
-        network.run(1.0)
+    network, start = renewed_in_vain(70)
     a = network.a
     a.sessions.end(a.peer.fingerprint)
     a.take()

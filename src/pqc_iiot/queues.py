@@ -256,7 +256,7 @@ class Queues:
         journal = self._journal
         if journal.length >= SEGMENT:
             return True
-        # Each unclean end leaves a file: of a device that has many nothing else would be dropped.
+        # Each opening begins a file: a device that restarts often would have ever more of them.
         size = SEGMENT + 2 * (self._inbox_bytes + self._outbox_bytes)
         return journal.begins and (journal.segments >= SEGMENTS or journal.size >= size)
 

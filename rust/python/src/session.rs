@@ -98,8 +98,8 @@ unsafe fn item<'a>(list: &Bound<'_, PyList>, index: usize) -> PyResult<&'a [u8]>
 }
 
 /// A result for each item, in order: bytes, the error, or None where it is not genuine: a flood
-/// of forgeries raises nothing. `topics` is one for all, or a list of as many. Written for speed: it is most of what a packet in a batch costs beside
-/// its AEAD.
+/// of forgeries raises nothing. `topics` is one for all, or a list of as many. Written for
+/// speed: it is most of what a packet in a batch costs beside its AEAD.
 fn each<'py>(
     topics: &Bound<'py, PyAny>,
     items: &Bound<'py, PyList>,
